@@ -20,7 +20,7 @@ function statement(change: Partial<ConsentStatement> & { name?: string } = {}): 
   const { name = `s${counter}`, ...rest } = change;
   return { hash: hashOf(name), compact: name, writer: asker, seq: counter, consentId: 'consent-1', patientKeys: [{ key: 'A'.repeat(43), epoch: '1' }], status: 'active', provision: treat, issuedAtEpochMs: now - day, validFromEpochMs: now - day, validUntilEpochMs: now + day, basis: 'operator-recorded', clerk: 'clerk-7', causes: [], ...rest };
 }
-function request(change: Partial<ConsentRequest> & { study?: Partial<ConsentRequest['study']> } = {}): ConsentRequest {
+function request(change: Partial<Omit<ConsentRequest, 'study'>> & { study?: Partial<ConsentRequest['study']> } = {}): ConsentRequest {
   const { study, ...rest } = change;
   return { askingNode: asker, holderNode: holder, purpose: 'TREAT', atEpochMs: now, ...rest, study: { studyInstanceUid: '1.2.3', studyDate: '20250601', modalities: ['CT'], ...study } };
 }
@@ -147,7 +147,7 @@ function oracle(statements: readonly ConsentStatement[], asked: ConsentRequest):
   const all = statements.filter((s, i) => statements.findIndex((other) => other.hash === s.hash) === i);
   const size = all.length;
   const before = all.map((a) => all.map((b) => b.causes.includes(a.hash) || (a.writer === b.writer && a.seq < b.seq)));
-  for (let k = 0; k < size; k += 1) for (let i = 0; i < size; i += 1) for (let j = 0; j < size; j += 1) if (before[i]?.[k] && before[k]?.[j]) before[i]![j] = true;
+  for (let k = 0; k < size; k += 1) for (let i = 0; i < size; i += 1) for (let j = 0; j < size; j += 1) if (before[i]?.[k] && before[k]?.[j]) (before[i] as boolean[])[j] = true;
   const saw = (late: ConsentStatement, early: ConsentStatement): boolean => early !== late && before[all.indexOf(early)]?.[all.indexOf(late)] === true;
   const addressed = (p: ConsentProvision): boolean => (p.grantee.kind === 'any-treating' || p.grantee.nodeId === asked.askingNode) && p.purposes.some((purpose) => purpose === asked.purpose) && (p.holders?.some((node) => node === asked.holderNode) ?? true) && (p.studyInstanceUids?.some((uid) => uid === asked.study.studyInstanceUid) ?? true);
   const { modalities, studyDate } = asked.study;

@@ -4,7 +4,7 @@ import { NodeStatus } from './generated/meridian/v1/trust.ts';
 import { parseNodeId, type NodeId } from './identifiers.ts';
 import { claimReader, parseJsonObject, parseJws, signJws, verifyJws } from './jws.ts';
 import { keyIdOf, type SigningKey } from './signed-object.ts';
-import type { TrustView } from './trust-list.ts';
+import { signingKeysOf, type TrustView } from './trust-list.ts';
 
 /** Explicit type of a grant's JWS header (RFC 8725 3.11). */
 export const GRANT_JWS_TYPE = 'meridian-grant+jwt';
@@ -156,8 +156,7 @@ function consentOf(input: GrantCheckInput, grant: GrantClaims): ConsentStatement
     const { writer } = readConsent(grant.cst.statement);
     const entry = input.trust.entries.get(writer);
     if (entry === undefined || entry.status !== NodeStatus.NODE_STATUS_ACTIVE) return undefined;
-    const former = entry.formerSigningKeys.filter((key) => Number(key.untilEpochMs) > input.now).map((key) => key.publicKey);
-    const consent = openConsent(grant.cst.statement, [entry.signingPublicKey, ...former]);
+    const consent = openConsent(grant.cst.statement, signingKeysOf(entry, input.now));
     return consent.status === 'active' && consent.hash === grant.cst.hash && consent.seq === grant.cst.seq ? consent : undefined;
   } catch (error) {
     if (error instanceof MeshError) return undefined;
