@@ -31,6 +31,8 @@ export interface DicomHeader {
 export interface HeaderReader {
   /** The chunk is only lent: nothing of it is kept by reference. One call costs a few ms per 64 KiB: feed pieces of at most 1 MiB. */
   push(chunk: Buffer): void;
+  /** What was read until now: whoever stores as the bytes come learns early which instance it is and where its pixels begin. */
+  soFar(): { readonly dataset: DicomJson; readonly pixelData: PixelDataPlace | undefined };
   /** @throws MeshError INVALID_ARGUMENT with a reason of {@link refuse} if the data set is not whole. */
   finish(): DicomHeader;
 }
@@ -55,6 +57,7 @@ export function createHeaderReader(options: { readonly transferSyntaxUid: string
       if (inflate === undefined) feed(chunk);
       else inflate.push(chunk);
     },
+    soFar: () => ({ dataset: machine.dataset, pixelData: machine.pixelData }),
     finish() {
       inflate?.finish();
       machine.finish(carry.rest());
