@@ -27,7 +27,7 @@ export interface StorySummary {
 const REAL_FOLDER = join(import.meta.dirname, '../../data/real');
 
 /** Tells the main job from the scanner to the doctor in another hospital, and checks every step of it. */
-export async function tellStory(network: Network, teller: Teller): Promise<StorySummary> {
+export async function tellStory(network: Network<HospitalKey>, teller: Teller): Promise<StorySummary> {
   const [a, b, c] = [network.hospital('a'), network.hospital('b'), network.hospital('c')];
   const person = maskPersonId(parsePersonId(WANG.residentId));
 
@@ -85,7 +85,7 @@ export async function tellStory(network: Network, teller: Teller): Promise<Story
 }
 
 /** Sends a hospital's schedule and its real files, each study on an association of its own. */
-async function examine(hospital: Hospital, teller: Teller): Promise<number> {
+async function examine(hospital: Hospital<HospitalKey>, teller: Teller): Promise<number> {
   let images = 0;
   for (const order of SCHEDULE[hospital.key]) {
     const objects: StoredObject[] = [...generateStudy(order)];
@@ -99,7 +99,7 @@ async function examine(hospital: Hospital, teller: Teller): Promise<number> {
   return images + real.length;
 }
 
-async function send(hospital: Hospital, callingAeTitle: string, objects: readonly StoredObject[]): Promise<void> {
+async function send(hospital: Hospital<HospitalKey>, callingAeTitle: string, objects: readonly StoredObject[]): Promise<void> {
   const statuses = await sendAll({ host: '127.0.0.1', port: hospital.dimsePort, callingAeTitle, calledAeTitle: hospital.aeTitle }, objects);
   const failed = statuses.find((status) => status !== 0);
   if (failed !== undefined) throw new Error(`${hospital.name} answered status 0x${failed.toString(16)} to a C-STORE`);
@@ -126,7 +126,7 @@ function describe(study: HistoryStudy): string {
 }
 
 /** How many of these fetches the mesh refused, as it must. */
-async function countRefusals(hospital: Hospital, orders: readonly StudyOrder[], teller: Teller): Promise<number> {
+async function countRefusals(hospital: Hospital<HospitalKey>, orders: readonly StudyOrder[], teller: Teller): Promise<number> {
   let refused = 0;
   for (const order of orders) {
     try {
@@ -141,7 +141,7 @@ async function countRefusals(hospital: Hospital, orders: readonly StudyOrder[], 
   return refused;
 }
 
-async function copy(hospital: Hospital, order: StudyOrder, teller: Teller): Promise<Transfer> {
+async function copy(hospital: Hospital<HospitalKey>, order: StudyOrder, teller: Teller): Promise<Transfer> {
   const startedAt = performance.now();
   const done = await hospital.client.fetchStudy({ personId: WANG.residentId, studyInstanceUid: studyUidOf(order) }, ({ progress }) => {
     if (progress !== undefined) teller.progress(`copying ${progress.instancesVerified} of ${progress.instancesTotal} images`);
@@ -153,7 +153,7 @@ async function copy(hospital: Hospital, order: StudyOrder, teller: Teller): Prom
 }
 
 /** Opens the copy through the hospital's own DICOMweb: metadata under the local id, one rendered image. */
-async function look(hospital: Hospital, order: StudyOrder, teller: Teller): Promise<void> {
+async function look(hospital: Hospital<HospitalKey>, order: StudyOrder, teller: Teller): Promise<void> {
   const study = studyUidOf(order);
   const metadata = JSON.parse((await hospital.client.bytes(`/dicomweb/studies/${study}/metadata`, 'application/dicom+json')).body.toString('utf8')) as readonly Record<string, { Value?: readonly unknown[] }>[];
   const first = metadata[0];
@@ -168,8 +168,8 @@ async function look(hospital: Hospital, order: StudyOrder, teller: Teller): Prom
  * The local id that A gave to Mrs Wang belongs to Mr Li at C. Nothing of hers may stand under his id at C, nothing of
  * his in her history, and the other way round.
  */
-async function countWrongJoins(a: Hospital, c: Hospital, teller: Teller): Promise<number> {
-  const under = async (hospital: Hospital): Promise<string[]> =>
+async function countWrongJoins(a: Hospital<HospitalKey>, c: Hospital<HospitalKey>, teller: Teller): Promise<number> {
+  const under = async (hospital: Hospital<HospitalKey>): Promise<string[]> =>
     (await hospital.client.searchStudies(`?PatientID=${SHARED_LOCAL_ID}`)).map((study) => JSON.stringify(study['00100010']?.Value ?? []));
   const wrongAtC = (await under(c)).filter((name) => !name.includes('建国'));
   const wrongAtA = (await under(a)).filter((name) => !name.includes('秀英'));
@@ -182,7 +182,7 @@ async function countWrongJoins(a: Hospital, c: Hospital, teller: Teller): Promis
 }
 
 /** Copies lock when their consent ends. */
-async function countLockedCopies(hospital: Hospital, teller: Teller): Promise<number> {
+async function countLockedCopies(hospital: Hospital<HospitalKey>, teller: Teller): Promise<number> {
   try {
     await hospital.client.bytes(`/dicomweb/studies/${studyUidOf(CT_AT_A)}/metadata`, 'application/dicom+json');
     return 0;

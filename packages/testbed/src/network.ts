@@ -1,0 +1,151 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type IndexConfig, initIndex, type MeridianIndex, openIndex } from '@meridian/index/index-server';
+import { loadNodeConfig, type NodeConfig } from '@meridian/node/config';
+import { joinNode, type MeridianNode, type NodeParts, openNode } from '@meridian/node/node';
+import { type HospitalClient, hospitalClient } from './hospital-client.ts';
+
+/** What a hospital of the network is made of. */
+export interface HospitalPlan<Key extends string = string> {
+  readonly key: Key;
+  readonly name: string;
+  readonly assigningAuthority: string;
+  readonly aeTitle: string;
+}
+
+/** Where the network listens; 0 takes any free port. */
+export interface NetworkPorts {
+  readonly join: number;
+  readonly grpc: number;
+  readonly hospitals: readonly { readonly http: number; readonly dimse: number; readonly peer: number }[];
+}
+
+/** One hospital of a running network. */
+export interface Hospital<Key extends string = string> {
+  readonly key: Key;
+  readonly name: string;
+  readonly aeTitle: string;
+  readonly dimsePort: number;
+  readonly url: string;
+  readonly client: HospitalClient;
+  readonly node: MeridianNode;
+  /** Closes the node and opens it again over the same folder. */
+  restart(parts?: NodeParts): Promise<void>;
+}
+
+/** An index and some hospitals with real ports, TLS and disks, in one process. */
+export interface Network<Key extends string = string> {
+  readonly index: MeridianIndex;
+  hospital(key: Key): Hospital<Key>;
+  readonly hospitals: readonly Hospital<Key>[];
+  /** Until nothing is under way: studies settled, manifests acknowledged, consents delivered. */
+  settle(): Promise<void>;
+  stopIndex(): Promise<void>;
+  startIndex(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a network over a folder; what was joined and stored there before is found again.
+ * @param options.folder one folder for the index and each hospital stand below it
+ */
+export async function openNetwork<Key extends string>(options: {
+  readonly folder: string;
+  readonly hospitals: readonly HospitalPlan<Key>[];
+  readonly ports?: NetworkPorts;
+  readonly logLevel?: string;
+  readonly quietTimeMs?: number;
+  readonly releasedQuietTimeMs?: number;
+  readonly indexConfig?: Partial<IndexConfig>;
+  readonly parts?: NodeParts;
+}): Promise<Network<Key>> {
+  const indexFolder = join(options.folder, 'index');
+  if (!existsSync(join(indexFolder, 'index.sqlite'))) await initIndex({ folder: indexFolder, name: 'National index', host: '127.0.0.1' });
+  const closers: (() => Promise<void>)[] = [];
+  const close = async (): Promise<void> => {
+    for (const one of closers.splice(0).toReversed()) await one();
+  };
+  try {
+    let joinPort = options.ports?.join ?? 0;
+    let grpcPort = options.ports?.grpc ?? 0;
+    const openOwnIndex = (): Promise<MeridianIndex> => openIndex({ folder: indexFolder, host: '127.0.0.1', joinPort, grpcPort, logLevel: options.logLevel ?? 'warn', ...options.indexConfig });
+    let index = await openOwnIndex();
+    ({ joinPort, grpcPort } = index);
+    closers.push(() => index.close());
+    const hospitals: Hospital<Key>[] = [];
+    for (const [at, plan] of options.hospitals.entries()) {
+      const config = nodeConfig(options, plan, at);
+      if (!existsSync(join(config.folder, 'identity'))) await joinNode(config, (await index.addHospital({ name: plan.name })).joinLink);
+      const hospital = await openHospital(plan, config, options.parts);
+      hospitals.push(hospital);
+      closers.push(() => hospital.node.close());
+    }
+    return {
+      get index() {
+        return index;
+      },
+      hospitals,
+      hospital(key) {
+        const found = hospitals.find((hospital) => hospital.key === key);
+        if (found === undefined) throw new Error(`no hospital "${key}" in this network`);
+        return found;
+      },
+      async settle() {
+        // Twice: what one node sends may give another something to do.
+        for (let round = 0; round < 2; round += 1) for (const hospital of hospitals) await hospital.node.settle();
+      },
+      stopIndex: () => index.close(),
+      async startIndex() {
+        index = await openOwnIndex();
+      },
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function nodeConfig(options: Parameters<typeof openNetwork>[0], plan: HospitalPlan, at: number): NodeConfig {
+  const ports = options.ports?.hospitals[at];
+  const defaults = loadNodeConfig({ folder: join(options.folder, plan.key), env: {} });
+  return {
+    ...defaults,
+    name: plan.name,
+    assigningAuthority: plan.assigningAuthority,
+    dimse: { ...defaults.dimse, port: ports?.dimse ?? 0, aeTitle: plan.aeTitle, maximumAssociationsPerAddress: 100 },
+    http: { ...defaults.http, port: ports?.http ?? 0 },
+    peer: { ...defaults.peer, port: ports?.peer ?? 0 },
+    quietTimeMs: options.quietTimeMs ?? 2_000,
+    releasedQuietTimeMs: options.releasedQuietTimeMs ?? 300,
+    minimumFreeDisk: 0.001,
+    logLevel: options.logLevel ?? 'warn',
+  };
+}
+
+async function openHospital<Key extends string>(plan: HospitalPlan<Key>, config: NodeConfig, parts: NodeParts | undefined): Promise<Hospital<Key>> {
+  let node = await openNode(config, parts);
+  let client = hospitalClient(node.apiUrl);
+  return {
+    key: plan.key,
+    name: plan.name,
+    aeTitle: plan.aeTitle,
+    get dimsePort() {
+      return node.ports.dimse;
+    },
+    get url() {
+      return node.apiUrl;
+    },
+    get client() {
+      return client;
+    },
+    get node() {
+      return node;
+    },
+    async restart(again = parts) {
+      await node.close();
+      node = await openNode(config, again);
+      client = hospitalClient(node.apiUrl);
+    },
+  };
+}
