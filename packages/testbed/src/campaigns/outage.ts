@@ -80,7 +80,7 @@ async function drained(indexDatabase: string, node: ServedNode, options: Campaig
   let quietSince = performance.now();
   let last = -1;
   for (;;) {
-    const arrivals = await feedArrivals(indexDatabase);
+    const arrivals = feedArrivals(indexDatabase);
     if (arrivals.arrived !== last) {
       last = arrivals.arrived;
       quietSince = performance.now();
