@@ -2,10 +2,13 @@ import type { Stream } from '@libp2p/interface';
 import { MeshError } from '@meridian/shared/errors';
 import type { NodeId } from '@meridian/shared/identifiers';
 import type { Clock } from '@meridian/shared/platform/clock';
-import { encodeFrame } from './frames.ts';
+import { encodeFrame, framePrefix } from './frames.ts';
 import { openInbox } from './inbox.ts';
 import { CLOSE_TIMEOUT_MS, DEFAULT_IDLE_TIMEOUT_MS, MAX_FRAME_BYTES, MAX_PAUSED_BYTES } from './limits.ts';
 import { waitUntil } from './wait.ts';
+
+/** Smaller payloads are copied behind their prefix, so that they travel as one piece. */
+const COPY_BELOW_BYTES = 16 * 1024;
 
 /** Who is at the other end, as the connection's key and the trust list say. */
 export interface Remote {
@@ -19,7 +22,7 @@ export interface PeerStream {
   /** Aborted as soon as the stream is over, however it ended. */
   readonly closed: AbortSignal;
   /**
-   * Sends one frame.
+   * Sends one frame; the payload may not be changed afterwards.
    * @returns false when the line is full: wait for `drained()` before the next.
    * @throws MeshError UNAVAILABLE / PEER_GONE on a closed stream.
    */
@@ -43,12 +46,16 @@ export interface PeerStream {
 /** Limits of one stream; the defaults suit both protocols. */
 export interface PeerStreamLimits {
   readonly maxFrameBytes?: number;
+  /** Longest wait without any progress, for reads and writes. */
   readonly idleTimeoutMs?: number;
+  /** The same for reads alone, where the other end may rightly say nothing for long. */
+  readonly readIdleTimeoutMs?: number;
 }
 
 /** Wraps a libp2p stream. Whoever takes it closes it in `finally`. */
 export function wrapStream(stream: Stream, remote: Remote, clock: Clock, limits: PeerStreamLimits = {}): PeerStream {
   const idleTimeoutMs = limits.idleTimeoutMs ?? DEFAULT_IDLE_TIMEOUT_MS;
+  const readIdleTimeoutMs = limits.readIdleTimeoutMs ?? idleTimeoutMs;
   const closed = new AbortController();
   stream.maxReadBufferLength = MAX_PAUSED_BYTES;
   const inbox = openInbox(stream, limits.maxFrameBytes ?? MAX_FRAME_BYTES);
@@ -57,8 +64,8 @@ export function wrapStream(stream: Stream, remote: Remote, clock: Clock, limits:
   function abort(reason: string): void {
     stream.abort(new Error(reason));
   }
-  async function patiently(listen: (wake: () => void) => () => void, ready: () => boolean, signal?: AbortSignal): Promise<void> {
-    if (await waitUntil({ ready, listen, clock, limitMs: idleTimeoutMs, signal })) return;
+  async function patiently(wait: { listen: (wake: () => void) => () => void; ready: () => boolean; limitMs: number; signal?: AbortSignal | undefined }): Promise<void> {
+    if (await waitUntil({ ...wait, clock })) return;
     abort('nothing moved for the idle time');
     throw new MeshError('DEADLINE_EXCEEDED', 'PEER_SILENT', 'The other hospital stopped answering. Try again: what has arrived is kept.');
   }
@@ -68,18 +75,24 @@ export function wrapStream(stream: Stream, remote: Remote, clock: Clock, limits:
     closed: closed.signal,
     send(payload) {
       if (stream.status !== 'open' || stream.writeStatus !== 'writable') throw gone();
-      return stream.send(encodeFrame(payload)) && !stream.writableNeedsDrain;
+      if (payload.length < COPY_BELOW_BYTES) stream.send(encodeFrame(payload));
+      else {
+        stream.send(framePrefix(payload.length));
+        stream.send(payload);
+      }
+      return !stream.writableNeedsDrain;
     },
     async drained(signal) {
       // Not stream.onDrain(): its promise stays resolved after the first drain, so later waits would not wait.
-      await patiently((wake) => listenTo(stream, ['drain', 'close'], wake), () => stream.status !== 'open' || !stream.writableNeedsDrain, signal);
+      const listen = (wake: () => void): (() => void) => listenTo(stream, ['drain', 'close'], wake);
+      await patiently({ listen, ready: () => stream.status !== 'open' || !stream.writableNeedsDrain, limitMs: idleTimeoutMs, signal });
       if (stream.status !== 'open') throw gone();
     },
     async *messages() {
       for (;;) {
         const frame = inbox.shift();
         if (frame !== undefined) yield frame;
-        else if (inbox.ended === undefined) await patiently(inbox.onNews, () => inbox.ready);
+        else if (inbox.ended === undefined) await patiently({ listen: inbox.onNews, ready: () => inbox.ready, limitMs: readIdleTimeoutMs });
         else if (inbox.ended.error === undefined) return;
         else throw inbox.ended.error instanceof MeshError ? inbox.ended.error : gone(inbox.ended.error);
       }
