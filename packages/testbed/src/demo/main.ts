@@ -8,7 +8,7 @@ import { freeBase, portsFrom, takenPort } from './ports.ts';
 import { tellStory } from './story.ts';
 import { openTeller } from './teller.ts';
 
-const USAGE = `Usage: npm start [-- --once] [--json] [--fresh] [--port BASE]
+const USAGE = `Usage: npm start [-- --once] [--json] [--fresh] [--port BASE] [--data FOLDER]
 
 Opens a national index and three hospitals on this machine, sends real DICOM, and tells the way of one study from a scanner
 to a doctor in another hospital. Then the pages stay up until Ctrl-C.
@@ -16,10 +16,21 @@ to a doctor in another hospital. Then the pages stay up until Ctrl-C.
 --once        tell the story on fresh data in a temporary folder, then end
 --json        one JSON summary as the last line
 --fresh       forget the data of earlier runs first
---port BASE   first port to use (default: the first free base from 18400)`;
+--port BASE   first port to use (default: the first free base from 18400)
+--data FOLDER where the demo keeps its data (default: .meridian/demo)`;
 
-const folder = resolve(import.meta.dirname, '../../../../.meridian/demo');
-const remembered = join(folder, 'demo.json');
+const DEFAULT_FOLDER = resolve(import.meta.dirname, '../../../../.meridian/demo');
+
+interface Options {
+  readonly once: boolean;
+  readonly json: boolean;
+  readonly fresh: boolean;
+  readonly base?: number;
+  readonly folder: string;
+}
+
+/** What the demo writes down beside its data. */
+const REMEMBERED = 'demo.json';
 
 interface Remembered {
   readonly base: number;
@@ -62,9 +73,10 @@ async function once(json: boolean, startedAt: number): Promise<number> {
 }
 
 /** The network on its own folder; the story where it was not told yet; then the pages stay up. */
-async function stay(options: { json: boolean; fresh: boolean; base?: number }, startedAt: number): Promise<number> {
+async function stay(options: Options, startedAt: number): Promise<number> {
+  const { folder } = options;
   const teller = openTeller(options.json ? process.stderr : process.stdout);
-  const before = readRemembered();
+  const before = readRemembered(folder);
   if (before !== undefined && isAlive(before.pid)) {
     throw new Error(`The demo is already running (process ${before.pid}): ${pages(portsFrom(before.base, HOSPITALS.length)).join('  ')}\nUse those pages, or stop it with Ctrl-C in its terminal first. Nothing was changed.`);
   }
@@ -75,9 +87,9 @@ async function stay(options: { json: boolean; fresh: boolean; base?: number }, s
   const ports = portsFrom(base, HOSPITALS.length);
   const taken = await takenPort(ports);
   if (taken !== undefined) {
-    throw new Error(`Port ${taken} is in use by another program. The data in .meridian/demo was made with ports from ${base}: close that program, or start over with: npm start -- --fresh`);
+    throw new Error(`Port ${taken} is in use by another program. The data in ${folder} was made with ports from ${base}: close that program, or start over with: npm start -- --fresh`);
   }
-  const remember = (told: boolean): void => writeFileSync(remembered, JSON.stringify({ base, pid: process.pid, told } satisfies Remembered));
+  const remember = (told: boolean): void => writeFileSync(join(folder, REMEMBERED), JSON.stringify({ base, pid: process.pid, told } satisfies Remembered));
   remember(known?.told ?? false);
   const network = await openNetwork({ folder, hospitals: HOSPITALS, ports });
   const stopped = untilStopped();
@@ -91,12 +103,12 @@ async function stay(options: { json: boolean; fresh: boolean; base?: number }, s
     }
     teller.chapter('Look for yourself');
     for (const hospital of network.hospitals) teller.say(`${hospital.url}  ${hospital.name}  (C-STORE to ${hospital.aeTitle} at 127.0.0.1:${hospital.dimsePort})`);
-    teller.say(`Search for ${WANG.residentId}. Ctrl-C ends it; the data stays in .meridian/demo.`);
+    teller.say(`Search for ${WANG.residentId}. Ctrl-C ends it; the data stays in ${folder}.`);
     await stopped;
     teller.say('Closing…');
   } finally {
     await network.close();
-    writeFileSync(remembered, JSON.stringify({ base, pid: 0, told: readRemembered()?.told ?? false } satisfies Remembered));
+    writeFileSync(join(folder, REMEMBERED), JSON.stringify({ base, pid: 0, told: readRemembered(folder)?.told ?? false } satisfies Remembered));
   }
   return 0;
 }
@@ -105,9 +117,9 @@ function pages(ports: NetworkPorts): string[] {
   return ports.hospitals.map(({ http }) => `http://127.0.0.1:${http}`);
 }
 
-function readRemembered(): Remembered | undefined {
+function readRemembered(folder: string): Remembered | undefined {
   try {
-    return JSON.parse(readFileSync(remembered, 'utf8')) as Remembered;
+    return JSON.parse(readFileSync(join(folder, REMEMBERED), 'utf8')) as Remembered;
   } catch {
     // No earlier run, or one that was cut off while it wrote: both begin anew.
     return undefined;
@@ -130,11 +142,11 @@ function untilStopped(): Promise<void> {
   });
 }
 
-function readOptions(): { once: boolean; json: boolean; fresh: boolean; base?: number } | undefined {
+function readOptions(): Options | undefined {
   try {
     const { values } = parseArgs({
       args: process.argv.slice(2),
-      options: { once: { type: 'boolean' }, json: { type: 'boolean' }, fresh: { type: 'boolean' }, port: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+      options: { once: { type: 'boolean' }, json: { type: 'boolean' }, fresh: { type: 'boolean' }, port: { type: 'string' }, data: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
     });
     if (values.help === true) {
       process.stdout.write(`${USAGE}\n`);
@@ -142,7 +154,7 @@ function readOptions(): { once: boolean; json: boolean; fresh: boolean; base?: n
     }
     const base = values.port === undefined ? undefined : Number(values.port);
     if (base !== undefined && (!Number.isInteger(base) || base < 1024 || base > 65_000)) throw new Error(`--port must be a number from 1024 to 65000, got "${values.port}"`);
-    return { once: values.once ?? false, json: values.json ?? false, fresh: values.fresh ?? false, ...(base === undefined ? {} : { base }) };
+    return { once: values.once ?? false, json: values.json ?? false, fresh: values.fresh ?? false, folder: resolve(values.data ?? DEFAULT_FOLDER), ...(base === undefined ? {} : { base }) };
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n\n${USAGE}\n`);
     return undefined;
