@@ -2,7 +2,7 @@ import type { AuditEvent } from '@meridian/shared/audit-log';
 import type { SignedObject } from '@meridian/shared/generated/meridian/v1/common';
 import type { InstanceEntry, InstanceList } from '@meridian/shared/generated/meridian/v1/manifest';
 import type { GrantCheck } from '@meridian/shared/grant';
-import type { NodeId } from '@meridian/shared/identifiers';
+import type { NodeId, StudyInstanceUid } from '@meridian/shared/identifiers';
 
 /** An object that is held here, as far as serving needs it. */
 export interface ServedInstance {
@@ -28,7 +28,7 @@ export interface ServedManifests {
 
 /** The holder's own decision on a grant. */
 export interface GrantJudge {
-  decide(compact: string, live: { readonly livePeerId: string; readonly studyUid: string }): Promise<GrantCheck>;
+  decide(compact: string, live: { readonly livePeerId: string; readonly studyUid: StudyInstanceUid }): Promise<GrantCheck>;
 }
 
 /** The audit log; an append that fails stops what it was to record. */
