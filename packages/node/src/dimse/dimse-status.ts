@@ -1,0 +1,49 @@
+import type { MeshError, StatusCode } from '@meridian/shared/errors';
+import type { DimseResponse } from './command-set.ts';
+
+/** DIMSE status values that we give (PS3.7 C, PS3.4 B.2.3). */
+export const DIMSE_STATUS = {
+  SUCCESS: 0x0000,
+  PROCESSING_FAILURE: 0x0110,
+  SOP_CLASS_NOT_SUPPORTED: 0x0122,
+  NOT_AUTHORISED: 0x0124,
+  UNRECOGNISED_OPERATION: 0x0211,
+  OUT_OF_RESOURCES: 0xa700,
+  DATA_SET_DOES_NOT_MATCH: 0xa900,
+  /** Stored aside: what was stored first under this UID stays what is served. */
+  WARNING_KEPT_ASIDE: 0xb000,
+  CANNOT_UNDERSTAND: 0xc000,
+} as const;
+
+const BY_REASON: Readonly<Record<string, number>> = {
+  DISK_FULL: DIMSE_STATUS.OUT_OF_RESOURCES,
+  DISK_LOW: DIMSE_STATUS.OUT_OF_RESOURCES,
+  DISK_FAILED: DIMSE_STATUS.OUT_OF_RESOURCES,
+  AUDIT_UNWRITABLE: DIMSE_STATUS.OUT_OF_RESOURCES,
+  INSTANCE_MISMATCH: DIMSE_STATUS.DATA_SET_DOES_NOT_MATCH,
+};
+
+/** For reasons without a line of their own. A sender may try again after A700, not after Cxxx. */
+const BY_CODE: Readonly<Record<StatusCode, number>> = {
+  CANCELLED: DIMSE_STATUS.OUT_OF_RESOURCES,
+  UNKNOWN: DIMSE_STATUS.PROCESSING_FAILURE,
+  INVALID_ARGUMENT: DIMSE_STATUS.CANNOT_UNDERSTAND,
+  DEADLINE_EXCEEDED: DIMSE_STATUS.OUT_OF_RESOURCES,
+  NOT_FOUND: DIMSE_STATUS.PROCESSING_FAILURE,
+  ALREADY_EXISTS: DIMSE_STATUS.SUCCESS,
+  PERMISSION_DENIED: DIMSE_STATUS.NOT_AUTHORISED,
+  RESOURCE_EXHAUSTED: DIMSE_STATUS.OUT_OF_RESOURCES,
+  FAILED_PRECONDITION: DIMSE_STATUS.OUT_OF_RESOURCES,
+  ABORTED: DIMSE_STATUS.OUT_OF_RESOURCES,
+  OUT_OF_RANGE: DIMSE_STATUS.CANNOT_UNDERSTAND,
+  UNIMPLEMENTED: DIMSE_STATUS.CANNOT_UNDERSTAND,
+  INTERNAL: DIMSE_STATUS.PROCESSING_FAILURE,
+  UNAVAILABLE: DIMSE_STATUS.OUT_OF_RESOURCES,
+  DATA_LOSS: DIMSE_STATUS.OUT_OF_RESOURCES,
+  UNAUTHENTICATED: DIMSE_STATUS.NOT_AUTHORISED,
+};
+
+/** The answer to a request that failed; the stable reason stands in the error comment for the sender's log. */
+export function failureResponse(error: MeshError): DimseResponse {
+  return { status: BY_REASON[error.reason] ?? BY_CODE[error.code], errorComment: error.reason };
+}
