@@ -1,0 +1,24 @@
+import { sql } from 'kysely';
+import type { Database, Migrations } from '@meridian/shared/database';
+
+/** The durable feed of a node: what was signed, in order, and how far the index has it. */
+export interface FeedSchema {
+  /** `seq` is 1, 2, 3… without a gap; `manifest` an encoded SignedObject, verbatim. */
+  feed_entry: { seq: number; study_instance_uid: string; version: number; store_version: number; manifest: Buffer };
+  /** Encoded InstanceList of one version, raw-deflated. */
+  instance_list: { study_instance_uid: string; version: number; list: Buffer };
+  /** `change_seq`: the archive's changes are worked off up to here; `last_seq`: newest entry. */
+  feed: { one: number; feed_id: Buffer; change_seq: number; last_seq: number; acknowledged_seq: number };
+}
+
+/** SQLite database of the advertise room. */
+export type FeedDatabase = Database<FeedSchema>;
+
+export const feedMigrations: Migrations = {
+  '001-create-feed': async (database) => {
+    await sql`CREATE TABLE feed_entry (seq INTEGER PRIMARY KEY, study_instance_uid TEXT NOT NULL, version INTEGER NOT NULL, store_version INTEGER NOT NULL, manifest BLOB NOT NULL)`.execute(database);
+    await sql`CREATE UNIQUE INDEX feed_entry_study ON feed_entry (study_instance_uid, version)`.execute(database);
+    await sql`CREATE TABLE instance_list (study_instance_uid TEXT NOT NULL, version INTEGER NOT NULL, list BLOB NOT NULL, PRIMARY KEY (study_instance_uid, version))`.execute(database);
+    await sql`CREATE TABLE feed (one INTEGER PRIMARY KEY CHECK (one = 1), feed_id BLOB NOT NULL, change_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, acknowledged_seq INTEGER NOT NULL)`.execute(database);
+  },
+};

@@ -1,0 +1,251 @@
+import { join } from 'node:path';
+import { openConsent as openConsentStatement, readConsent, signConsent, type ConsentClaims, type ConsentProvision, type ConsentStatement } from '@meridian/shared/consent';
+import { openSqlite } from '@meridian/shared/database';
+import { asMeshError, MeshError } from '@meridian/shared/errors';
+import type { PatientKey } from '@meridian/shared/generated/meridian/v1/common';
+import type { SubscribeResponse } from '@meridian/shared/generated/meridian/v1/push';
+import { NodeStatus } from '@meridian/shared/generated/meridian/v1/trust';
+import { CLOCK_TOLERANCE_MS, type GrantCheck } from '@meridian/shared/grant';
+import type { NodeId, TypedPersonId } from '@meridian/shared/identifiers';
+import type { Logger } from '@meridian/shared/log';
+import { openQueue } from '@meridian/shared/queue';
+import { signingKeysOf } from '@meridian/shared/trust-list';
+import { consentMigrations, type ConsentSchema, type DenialKind } from './consent-tables.ts';
+import { decideGrant, type Presented } from './decide.ts';
+import type { ConsentParts } from './parts.ts';
+import { insertStatement, statedKeys, statementsOf, type StatedPatientKey } from './statements.ts';
+
+/** What a clerk records. */
+export interface ConsentRecord {
+  readonly personId: TypedPersonId;
+  readonly provision: ConsentProvision;
+  /** From now, milliseconds. */
+  readonly validForMs: number;
+  readonly clerk: string;
+  /** Hex SHA-256 of the signed form, which stays here. */
+  readonly formHash?: string;
+  /** `refused` keeps a patient's no; a consent unless given. */
+  readonly status?: 'active' | 'refused';
+}
+
+/** A revocation that was signed here, and whom to tell directly beside the index. */
+export interface Revocation {
+  readonly statement: ConsentStatement;
+  readonly holders: readonly NodeId[];
+}
+
+/** Consents as this node knows them, and its own decision as a holder. */
+export interface Consent {
+  /**
+   * Signs and keeps a statement and sends it to the index, at once or when it is back.
+   * @throws MeshError UNAVAILABLE / PATIENT_KEY_UNAVAILABLE for a person who is new here while the index is down,
+   *   INVALID_ARGUMENT / CONSENT_MALFORMED, RESOURCE_EXHAUSTED / AUDIT_UNWRITABLE
+   */
+  record(record: ConsentRecord): Promise<ConsentStatement>;
+  /**
+   * Revokes one consent, or everything that a person has in force. Final; needs no index for what is known here.
+   * @throws MeshError NOT_FOUND / CONSENT_UNKNOWN
+   */
+  revoke(target: { readonly consentId: string; readonly clerk?: string } | { readonly personId: TypedPersonId; readonly clerk?: string }): Promise<Revocation[]>;
+  /** Every statement of a person: what is known here and, where it answers, what the index knows. */
+  list(personId: TypedPersonId): Promise<ConsentStatement[]>;
+  /**
+   * Takes a statement from the index or another node, after its writer's signature was checked.
+   * @throws MeshError PERMISSION_DENIED / CONSENT_SIGNER_UNKNOWN, UNAUTHENTICATED / CONSENT_SIGNATURE, INVALID_ARGUMENT / CONSENT_MALFORMED
+   */
+  receive(compact: string): Promise<ConsentStatement>;
+  /** A listener for {@link Federation.onPush}: takes consent statements, logs and passes over those that do not hold. */
+  readonly pushed: (event: SubscribeResponse) => Promise<void>;
+  /** The holder's decision about a grant; writes no audit event: the transfer does, before it sends. */
+  decide(compact: string, presented: Presented): Promise<GrantCheck>;
+  knownFor(patientKeys: readonly PatientKey[]): Promise<ConsentStatement[]>;
+  /** Called once for every revocation or refusal, from here or elsewhere, after it is durable. @returns a function that ends it. */
+  onRevoked(listener: (statement: ConsentStatement) => void): () => void;
+  /** Refuses on the hospital's own account, from now on. */
+  deny(denial: { readonly kind: DenialKind; readonly value: string; readonly reason: string }): Promise<void>;
+  undeny(denial: { readonly kind: DenialKind; readonly value: string }): Promise<void>;
+  denials(): Promise<{ kind: DenialKind; value: string; reason: string; atEpochMs: number }[]>;
+  /** Statements that the index has not taken yet, and those that it refused. */
+  outbox(): Promise<{ pending: number; refused: number }>;
+  /** Resolves when nothing can be sent for now. */
+  settle(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const OUTBOX = 'consent-outbox';
+const MAX_CAUSES = 64;
+
+/** Opens the consent room of a node that has joined. */
+export async function openConsent(parts: ConsentParts): Promise<Consent> {
+  const { federation, audit, clock, random } = parts;
+  const log = parts.log.child({ room: 'consent' });
+  const database = await openSqlite<ConsentSchema>({ file: join(parts.folder, 'consent.sqlite'), migrations: consentMigrations, readers: 1 });
+  const listeners = new Set<(statement: ConsentStatement) => void>();
+  const outbox = await openQueue<{ compact: string }>({
+    database, topic: OUTBOX, clock, log, order: 'strict', timeoutMs: 20_000, firstRetryMs: 500, maxRetryMs: 5_000,
+    // What the index refuses for good must not hold up the revocation behind it.
+    isPermanent: (error) => ['INVALID_ARGUMENT', 'PERMISSION_DENIED', 'UNAUTHENTICATED', 'FAILED_PRECONDITION'].includes(error.code) && error.reason.startsWith('CONSENT_'),
+    handler: async ({ payload }, signal) => void (await federation.channel.call('consent', 'recordConsent', { statement: { compact: payload.compact } }, { signal })),
+  });
+  const announce = (statement: ConsentStatement): void => {
+    if (statement.status !== 'active') for (const listener of listeners) listener(statement);
+  };
+
+  /** Number, signature, row and outbox in one transaction: a number is never given twice. */
+  const write = async (claims: Omit<ConsentClaims, 'seq' | 'causes' | 'writer' | 'basis' | 'issuedAtEpochMs'>): Promise<ConsentStatement> => {
+    const seen = await statementsOf(database, claims.patientKeys, [claims.consentId]);
+    const statement = await database.write.transaction().execute(async (transaction) => {
+      const last = await transaction.selectFrom('own_seq').select('seq').executeTakeFirst();
+      // Never below the clock: a database restored from a backup does not give a number again.
+      const seq = Math.max((last?.seq ?? 0) + 1, Math.floor(clock.now() / 1000));
+      await transaction.insertInto('own_seq').values({ one: 1, seq }).onConflict((conflict) => conflict.column('one').doUpdateSet({ seq })).execute();
+      const causes = seen.slice(-MAX_CAUSES).map(({ hash }) => hash);
+      const signed = readConsent(signConsent({ ...claims, writer: federation.nodeId, seq, basis: 'operator-recorded', issuedAtEpochMs: clock.now(), causes }, federation.signingKey));
+      await audit.append({ type: signed.status === 'revoked' ? 'REVOKE' : 'CONSENT', subject: signed.clerk, detail: { consent: signed.hash, consentId: signed.consentId, status: signed.status } });
+      await insertStatement(transaction, signed, clock.now());
+      await outbox.enqueue({ compact: signed.compact }, { key: signed.hash, within: transaction as never });
+      return signed;
+    });
+    outbox.wake();
+    announce(statement);
+    return statement;
+  };
+
+  const refresh = async (keys: readonly PatientKey[]): Promise<void> => {
+    try {
+      const { statements } = await federation.channel.call('consent', 'listConsents', { patientKeys: [...keys] }, { deadlineMs: 5_000 });
+      for (const { compact } of statements) await receive(compact).catch((thrown: unknown) => refusedFromOutside(log, thrown));
+    } catch (thrown) {
+      const error = asMeshError(thrown);
+      if (error.code !== 'UNAVAILABLE' && error.code !== 'DEADLINE_EXCEEDED') throw error;
+      log.info({ event: 'consents-from-here-alone', reason: error.reason });
+    }
+  };
+
+  const receive = async (compact: string): Promise<ConsentStatement> => {
+    const claimed = readConsent(compact);
+    const entry = federation.entryOf(claimed.writer);
+    if (entry === undefined || entry.status !== NodeStatus.NODE_STATUS_ACTIVE) {
+      throw new MeshError('PERMISSION_DENIED', 'CONSENT_SIGNER_UNKNOWN', 'This consent statement names a writer that is no active member of the federation. It was not taken.');
+    }
+    const statement = openConsentStatement(compact, signingKeysOf(entry, clock.now()));
+    const known = await database.read.selectFrom('consent_statement').select('hash').where('hash', '=', statement.hash).executeTakeFirst();
+    if (known !== undefined) return statement;
+    if (statement.status !== 'active') await audit.append({ type: 'REVOKE', peer: statement.writer, detail: { consent: statement.hash, consentId: statement.consentId, status: statement.status } });
+    const isNew = await database.write.transaction().execute((transaction) => insertStatement(transaction, statement, clock.now()));
+    if (isNew) announce(statement);
+    return statement;
+  };
+
+  const revokeOne = async (consentId: string, statements: readonly ConsentStatement[], clerk: string | undefined): Promise<Revocation> => {
+    const own = statements.filter((statement) => statement.consentId === consentId);
+    const revoked = own.find(({ status }) => status === 'revoked');
+    const last = own.findLast(({ status }) => status !== 'revoked') ?? own.at(-1);
+    if (last === undefined) throw unknownConsent();
+    const keys = new Map<string, StatedPatientKey>(own.flatMap(({ patientKeys }) => patientKeys.map((key) => [`${key.epoch} ${key.key}`, key])));
+    const statement = revoked ?? await write({
+      consentId,
+      patientKeys: [...keys.values()].slice(0, 8),
+      status: 'revoked',
+      provision: last.provision,
+      validFromEpochMs: Math.min(clock.now() - CLOCK_TOLERANCE_MS, last.validFromEpochMs),
+      validUntilEpochMs: Math.max(last.validUntilEpochMs, clock.now() + 1),
+      clerk: clerk ?? last.clerk,
+    });
+    return { statement, holders: await nodesToTell(parts, own) };
+  };
+
+  const consent: Consent = {
+    record: async ({ personId, provision, validForMs, clerk, formHash, status }) => {
+      const patientKeys = statedKeys(await federation.patientKeys([personId]));
+      return write({
+        consentId: random.uuid(),
+        patientKeys,
+        status: status ?? 'active',
+        provision,
+        // A holder whose clock is behind must not find it in the future.
+        validFromEpochMs: clock.now() - CLOCK_TOLERANCE_MS,
+        validUntilEpochMs: clock.now() + validForMs,
+        clerk,
+        ...(formHash === undefined ? {} : { formHash }),
+      });
+    },
+    revoke: async (target) => {
+      if ('consentId' in target) return [await revokeOne(target.consentId, await statementsOf(database, [], [target.consentId]), target.clerk)];
+      const statements = await consent.list(target.personId);
+      const ended = new Set(statements.filter(({ status }) => status === 'revoked').map(({ consentId }) => consentId));
+      const open = new Set(statements.filter(({ status, consentId }) => status === 'active' && !ended.has(consentId)).map(({ consentId }) => consentId));
+      if (open.size === 0) throw unknownConsent();
+      const revocations: Revocation[] = [];
+      for (const consentId of open) revocations.push(await revokeOne(consentId, statements, target.clerk));
+      return revocations;
+    },
+    list: async (personId) => {
+      const keys = await federation.patientKeys([personId]);
+      await refresh(keys);
+      return statementsOf(database, statedKeys(keys));
+    },
+    receive,
+    pushed: async ({ event }) => {
+      if (event?.$case === 'consentStatement') await receive(event.value.compact).catch((thrown: unknown) => refusedFromOutside(log, thrown));
+    },
+    decide: (compact, presented) => decideGrant({ ...parts, log, database }, compact, presented),
+    knownFor: (patientKeys) => statementsOf(database, statedKeys(patientKeys)),
+    onRevoked: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    deny: async ({ kind, value, reason }) => {
+      await audit.append({ type: 'ADMIN', reason, detail: { deny: kind, value } });
+      await database.write.insertInto('denial').values({ kind, value, reason, at_epoch_ms: clock.now() }).onConflict((conflict) => conflict.columns(['kind', 'value']).doUpdateSet({ reason })).execute();
+    },
+    undeny: async ({ kind, value }) => {
+      await audit.append({ type: 'ADMIN', detail: { undeny: kind, value } });
+      await database.write.deleteFrom('denial').where('kind', '=', kind).where('value', '=', value).execute();
+    },
+    denials: async () => {
+      const rows = await database.read.selectFrom('denial').selectAll().orderBy('at_epoch_ms').execute();
+      return rows.map(({ at_epoch_ms: atEpochMs, ...row }) => ({ ...row, atEpochMs }));
+    },
+    outbox: async () => ({ pending: (await outbox.pending()).length, refused: (await outbox.dead()).length }),
+    settle: () => outbox.idle(),
+    close: async () => {
+      await outbox.close();
+      await database.close();
+    },
+  };
+  // Grants that are long over cannot be presented again: their end is checked first.
+  await database.write.deleteFrom('seen_grant').where('expires_epoch_ms', '<', clock.now() - 86_400_000).execute();
+  return consent;
+}
+
+/**
+ * Who is told of a revocation directly: those whom the consent names, those from whom copies were fetched under it; and
+ * everybody where the index, which knows the rest, cannot be reached.
+ */
+async function nodesToTell(parts: ConsentParts, own: readonly ConsentStatement[]): Promise<NodeId[]> {
+  const { federation, store } = parts;
+  const nodes = new Set<NodeId>();
+  for (const { provision, writer } of own) {
+    nodes.add(writer);
+    if (provision.grantee.kind === 'hospital') nodes.add(provision.grantee.nodeId);
+    for (const holder of provision.holders ?? []) nodes.add(holder);
+  }
+  const fetched = await store.database.read.selectFrom('fetched_study').select('holder_node').where('consent_hash', 'in', own.map(({ hash }) => hash)).execute();
+  for (const { holder_node } of fetched) nodes.add(holder_node as NodeId);
+  const entries = federation.trust()?.entries ?? new Map<NodeId, never>();
+  if (federation.channel.state().state === 'unreachable') for (const nodeId of entries.keys()) nodes.add(nodeId);
+  nodes.delete(federation.nodeId);
+  return [...nodes].filter((nodeId) => entries.get(nodeId)?.status === NodeStatus.NODE_STATUS_ACTIVE);
+}
+
+/** A statement that does not hold is no reason to stop; anything else is. */
+function refusedFromOutside(log: Logger, thrown: unknown): void {
+  const error = asMeshError(thrown);
+  if (!['INVALID_ARGUMENT', 'PERMISSION_DENIED', 'UNAUTHENTICATED'].includes(error.code)) throw error;
+  log.warn({ event: 'consent-statement-refused', code: error.code, reason: error.reason });
+}
+
+function unknownConsent(): MeshError {
+  return new MeshError('NOT_FOUND', 'CONSENT_UNKNOWN', 'There is no such consent in force that this hospital knows of. `meridian consent list` shows those of a person.');
+}

@@ -1,0 +1,18 @@
+import type { Logger } from '@meridian/shared/log';
+import type { Clock } from '@meridian/shared/platform/clock';
+import type { Random } from '@meridian/shared/platform/random';
+import type { AuditLog } from '../audit/node-audit.ts';
+import type { Federation } from '../federation/federation.ts';
+import type { Store } from '../store/store.ts';
+
+/** What the consent room works with. */
+export interface ConsentParts {
+  /** Data folder of the node; the room keeps `consent.sqlite` there. */
+  readonly folder: string;
+  readonly store: Pick<Store, 'studies' | 'database'>;
+  readonly federation: Federation;
+  readonly audit: AuditLog;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+}
