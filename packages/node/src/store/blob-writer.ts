@@ -1,0 +1,101 @@
+import type { Disk } from './disk.ts';
+import { diskError } from './disk-space.ts';
+import type { MeshError } from '@meridian/shared/errors';
+
+/** Writes one new file as its bytes come, holding no more than what the disk has not taken yet. */
+export interface BlobWriter {
+  /** Takes ownership of the chunk. */
+  append(chunk: Buffer): void;
+  /** Bytes that wait for the disk. */
+  pendingBytes(): number;
+  /** The first failure, after which everything else is ignored. */
+  failure(): MeshError | undefined;
+  /** Resolves when no more than half of `pendingLimit` waits, or the writer has failed. */
+  drained(): Promise<void>;
+  /** Resolves when all bytes are on the device. @throws MeshError RESOURCE_EXHAUSTED / DISK_FULL, INTERNAL / DISK_FAILED */
+  seal(): Promise<void>;
+  /** Closes and removes the file; what fails there is left to the next start, which collects files without a row. */
+  discard(): Promise<void>;
+}
+
+/** Opens a writer; the file is made with the first bytes. */
+export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: number; pendingLimit: number }): BlobWriter {
+  const { disk, path } = parts;
+  let gathered: Buffer[] = [];
+  let gatheredBytes = 0;
+  let writingBytes = 0;
+  let file: number | undefined;
+  let failure: MeshError | undefined;
+  let tail: Promise<void> = Promise.resolve();
+  let waiting: (() => void)[] = [];
+
+  const step = (action: () => Promise<void>): void => {
+    tail = tail.then(async () => {
+      if (failure === undefined) await action();
+    }).catch((thrown: unknown) => {
+      failure ??= diskError(thrown);
+    });
+  };
+  const wakeWaiting = (): void => {
+    if (failure === undefined && writingBytes > parts.pendingLimit / 2) return;
+    for (const resolve of waiting) resolve();
+    waiting = [];
+  };
+  const push = (): void => {
+    if (gatheredBytes === 0) return;
+    const chunks = gathered;
+    const bytes = gatheredBytes;
+    gathered = [];
+    gatheredBytes = 0;
+    writingBytes += bytes;
+    step(async () => {
+      file ??= await disk.create(path);
+      await disk.append(file, chunks);
+    });
+    tail = tail.then(() => {
+      writingBytes -= bytes;
+      wakeWaiting();
+    });
+  };
+  const close = async (): Promise<void> => {
+    if (file === undefined) return;
+    const open = file;
+    file = undefined;
+    await disk.close(open);
+  };
+
+  return {
+    append: (chunk) => {
+      if (failure !== undefined) return;
+      gathered.push(chunk);
+      gatheredBytes += chunk.length;
+      if (gatheredBytes >= parts.writeBytes) push();
+    },
+    pendingBytes: () => gatheredBytes + writingBytes,
+    failure: () => failure,
+    drained: () =>
+      new Promise((resolve) => {
+        waiting.push(resolve);
+        wakeWaiting();
+      }),
+    seal: async () => {
+      push();
+      step(async () => {
+        if (file !== undefined) await disk.flush(file);
+        await close();
+      });
+      await tail;
+      if (failure !== undefined) throw failure;
+    },
+    discard: async () => {
+      gathered = [];
+      gatheredBytes = 0;
+      await tail;
+      try {
+        await close();
+      } finally {
+        await disk.remove(path);
+      }
+    },
+  };
+}

@@ -1,0 +1,83 @@
+import type { TypedPersonId } from '@meridian/shared/identifiers';
+import { firstString, type DicomJson } from '../dicom/json.ts';
+import type { DicomIdentity } from '../dicom/identity.ts';
+import type { IngestSource } from './ingest.ts';
+import { personIdsOf } from './person-ids.ts';
+import type { QuarantineReason } from './schema.ts';
+
+/** One received instance, durable on disk, on its way into the tables. It crosses a thread boundary: plain values only. */
+export interface CommitRecord {
+  readonly identity: DicomIdentity;
+  readonly laterality: string;
+  readonly assigningAuthority: string;
+  readonly personIds: readonly TypedPersonId[];
+  /** DICOM JSON text. */
+  readonly header: string;
+  readonly transferSyntaxUid: string;
+  readonly bytes: number;
+  readonly sha256: Uint8Array;
+  readonly pixelSha256: Uint8Array | null;
+  readonly chunkSha256: Uint8Array | null;
+  readonly dataSetOffset: number;
+  readonly blob: string;
+  readonly door: IngestSource['door'];
+  readonly callingAeTitle: string;
+  readonly address: string;
+  readonly holderNode: string | null;
+  readonly manifestSha256: Uint8Array | null;
+  readonly jti: string | null;
+  readonly consentHash: string | null;
+}
+
+/** What became of a record. `keepBlob` false: its file says nothing new and goes. */
+export interface CommitResult {
+  readonly outcome: 'stored' | 'duplicate' | 'quarantined';
+  readonly reason?: QuarantineReason;
+  readonly keepBlob: boolean;
+}
+
+/** What the disk and the digests know of an instance. */
+export interface StoredBytes {
+  readonly bytes: number;
+  readonly sha256: Buffer;
+  readonly pixelSha256: Buffer | undefined;
+  readonly chunkSha256: Buffer | undefined;
+  readonly dataSetOffset: number;
+  readonly blob: string;
+}
+
+/** Puts together what the tables need of an instance. */
+export function commitRecord(source: IngestSource, identity: DicomIdentity, dataset: DicomJson, stored: StoredBytes): CommitRecord {
+  return {
+    identity,
+    laterality: firstString(dataset, '00200060') ?? firstString(dataset, '00200062') ?? '',
+    assigningAuthority: authorityOf(source, identity),
+    personIds: personIdsOf(identity, source),
+    header: JSON.stringify(dataset),
+    transferSyntaxUid: source.transferSyntaxUid,
+    bytes: stored.bytes,
+    sha256: stored.sha256,
+    pixelSha256: stored.pixelSha256 ?? null,
+    chunkSha256: stored.chunkSha256 ?? null,
+    dataSetOffset: stored.dataSetOffset,
+    blob: stored.blob,
+    door: source.door,
+    callingAeTitle: source.callingAeTitle ?? '',
+    address: source.address ?? '',
+    holderNode: source.provenance?.holderNode ?? null,
+    manifestSha256: source.provenance?.manifestSha256 ?? null,
+    jti: source.provenance?.jti ?? null,
+    consentHash: source.provenance?.consentHash ?? null,
+  };
+}
+
+/**
+ * Who issued the PatientID: the data set's own word (0010,0021), else the source's. A peer's word counts within that
+ * peer alone, unless it is a universal id: two hospitals that both call themselves "HIS" must not join.
+ */
+export function authorityOf(source: Pick<IngestSource, 'door' | 'assigningAuthority'>, identity: DicomIdentity): string {
+  const { issuerOfPatientId, issuerUniversalEntityId } = identity;
+  if (issuerOfPatientId === undefined) return source.assigningAuthority;
+  if (source.door !== 'peer') return issuerOfPatientId;
+  return issuerUniversalEntityId ?? `${source.assigningAuthority}/${issuerOfPatientId}`;
+}

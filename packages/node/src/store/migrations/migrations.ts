@@ -1,0 +1,7 @@
+import type { Migrations } from '@meridian/shared/database';
+import { createArchive } from './001-create-archive.ts';
+
+/** All steps of the archive's schema. A step is never edited after it lands. */
+export const storeMigrations: Migrations = {
+  '001-create-archive': createArchive,
+};

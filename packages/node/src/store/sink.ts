@@ -1,0 +1,149 @@
+import { asMeshError, MeshError } from '@meridian/shared/errors';
+import { createHeaderReader, type DicomHeader } from '../dicom/header-reader.ts';
+import { identityOf, type DicomIdentity } from '../dicom/identity.ts';
+import { firstString, type DicomJson } from '../dicom/json.ts';
+import { part10Prefix } from '../dicom/part10.ts';
+import { TAG } from '../dicom/tags.ts';
+import { encodingOf } from '../dicom/transfer-syntaxes.ts';
+import { openBlobWriter } from './blob-writer.ts';
+import { commitRecord, type CommitResult } from './commit-record.ts';
+import { openDigester, type InstanceDigests } from './digests.ts';
+import type { IngestOutcome, IngestParts, IngestSource, InstanceSink } from './ingest.ts';
+
+/** Bytes that are given to the header reader at a time. */
+const READ_BYTES = 1024 * 1024;
+/** The instance's UIDs stand in its first few elements (group 0008); without them in so many bytes it is refused. */
+const MAX_BYTES_BEFORE_UIDS = 1024 * 1024;
+
+/** Opens a sink: bytes go to the header reader, the digests and the disk as they come; rows follow when the file is durable. */
+export function openSink(parts: IngestParts, source: IngestSource): InstanceSink {
+  const { blobs, disk, limits } = parts;
+  const blob = blobs.newName();
+  const writer = openBlobWriter({ disk, path: blobs.pathOf(blob), writeBytes: limits.writeBytes, pendingLimit: limits.pendingBytes });
+  const reader = createHeaderReader({ transferSyntaxUid: source.transferSyntaxUid });
+  const digester = openDigester({ pixels: !encodingOf(source.transferSyntaxUid).deflated });
+  let failure: MeshError | undefined;
+  let bytes = 0;
+  let dataSetOffset: number | undefined;
+  let early: Buffer[] = [];
+  let state: 'open' | 'ended' | 'aborted' = 'open';
+
+  /** The file begins with what Part 10 wants to know first, so bytes wait until the UIDs have come by. */
+  const begin = (dataset: DicomJson): boolean => {
+    const sopClassUid = firstString(dataset, TAG.SOPClassUID);
+    const sopInstanceUid = firstString(dataset, TAG.SOPInstanceUID);
+    if (sopClassUid === undefined || sopInstanceUid === undefined) {
+      if (bytes > MAX_BYTES_BEFORE_UIDS) throw new MeshError('INVALID_ARGUMENT', 'DICOM_UID_MISSING', 'The data set does not begin with SOP class and SOP instance UID. Correct it at its source and send it again.');
+      return false;
+    }
+    assertExpected(source, { sopClassUid, sopInstanceUid });
+    const prefix = part10Prefix({ sopClassUid, sopInstanceUid, transferSyntaxUid: source.transferSyntaxUid });
+    dataSetOffset = prefix.length;
+    writer.append(prefix);
+    for (const chunk of early) writer.append(chunk);
+    early = [];
+    return true;
+  };
+
+  const take = (chunk: Buffer): void => {
+    reader.push(chunk);
+    const { dataset, pixelData } = reader.soFar();
+    digester.update(chunk, pixelData);
+    bytes += chunk.length;
+    if (dataSetOffset !== undefined || begin(dataset)) writer.append(chunk);
+    else early.push(chunk);
+  };
+
+  const finish = async (): Promise<{ header: DicomHeader; identity: DicomIdentity; digests: InstanceDigests; dataSetOffset: number }> => {
+    const header = reader.finish();
+    const identity = identityOf(header.dataset);
+    if (dataSetOffset === undefined && !begin(header.dataset)) throw new MeshError('INVALID_ARGUMENT', 'DICOM_UID_MISSING', 'The data set has no SOP class or SOP instance UID.');
+    const digests = digester.finish(header.pixelData);
+    assertExpected(source, identity);
+    assertWhole(source, bytes, digests);
+    // The row follows the file: a row whose file is torn would be worse than no row.
+    await writer.seal();
+    return { header, identity, digests, dataSetOffset: dataSetOffset ?? 0 };
+  };
+
+  const store = async (): Promise<IngestOutcome> => {
+    if (failure !== undefined) throw failure;
+    const { header, identity, digests, dataSetOffset: offset } = await finish();
+    const stored = { bytes, ...digests, dataSetOffset: offset, blob };
+    const result = await parts.commit.add(commitRecord(source, identity, header.dataset, stored));
+    if (!result.keepBlob) await disk.remove(blobs.pathOf(blob));
+    report(parts, source, identity, result);
+    const { studyInstanceUid, seriesInstanceUid, sopInstanceUid, sopClassUid } = identity;
+    return { outcome: result.outcome, studyInstanceUid, seriesInstanceUid, sopInstanceUid, sopClassUid, sha256: digests.sha256, bytes };
+  };
+
+  const discard = async (): Promise<void> => {
+    early = [];
+    try {
+      await writer.discard();
+    } catch (thrown) {
+      // The file has no row; the next start collects it.
+      parts.log.error({ event: 'discard-failed', err: thrown });
+    }
+  };
+
+  return {
+    write: (chunk) => {
+      if (state !== 'open' || failure !== undefined) return true;
+      try {
+        for (let at = 0; at < chunk.length; at += READ_BYTES) take(at === 0 && chunk.length <= READ_BYTES ? chunk : chunk.subarray(at, at + READ_BYTES));
+        failure = writer.failure();
+      } catch (thrown) {
+        failure = asMeshError(thrown);
+      }
+      return failure !== undefined || writer.pendingBytes() <= limits.pendingBytes;
+    },
+    drained: () => writer.drained(),
+    end: async () => {
+      if (state !== 'open') throw new MeshError('ABORTED', 'INGEST_ABORTED', 'This object was given up before it was whole.');
+      state = 'ended';
+      try {
+        return await store();
+      } catch (thrown) {
+        const error = asMeshError(thrown);
+        // After a disk failure at commit nobody knows whether the row stands; the next start knows, so the file stays too.
+        if (error.reason !== 'DISK_FAILED' || writer.failure() !== undefined) await discard();
+        throw error;
+      }
+    },
+    abort: async () => {
+      if (state !== 'open') return;
+      state = 'aborted';
+      await discard();
+    },
+  };
+}
+
+function report(parts: IngestParts, source: IngestSource, identity: DicomIdentity, result: CommitResult): void {
+  if (result.outcome === 'stored') parts.settle.received(identity.studyInstanceUid, source.associationId);
+  if (result.outcome !== 'quarantined') return;
+  parts.log.warn({ event: 'instance-quarantined', reason: result.reason, sopInstanceUid: identity.sopInstanceUid, studyInstanceUid: identity.studyInstanceUid, door: source.door, callingAeTitle: source.callingAeTitle });
+  if (result.keepBlob) parts.onChange();
+}
+
+function assertExpected(source: IngestSource, found: { sopClassUid: string; sopInstanceUid: string; studyInstanceUid?: string }): void {
+  const { expected } = source;
+  if (expected === undefined) return;
+  for (const key of ['sopClassUid', 'sopInstanceUid', 'studyInstanceUid'] as const) {
+    const wanted = expected[key];
+    if (wanted === undefined || found[key] === undefined || withoutPadding(wanted) === withoutPadding(found[key])) continue;
+    throw new MeshError('INVALID_ARGUMENT', 'INSTANCE_MISMATCH', `The data set's ${key} is not the one that was announced for it.`);
+  }
+}
+
+function assertWhole(source: IngestSource, bytes: number, digests: InstanceDigests): void {
+  const { expected } = source;
+  const isOtherLength = expected?.bytes !== undefined && expected.bytes !== bytes;
+  if (isOtherLength || (expected?.sha256 !== undefined && !expected.sha256.equals(digests.sha256))) {
+    throw new MeshError('DATA_LOSS', 'DIGEST_MISMATCH', 'The bytes that arrived are not the ones that were announced: their SHA-256 or their length differs. Fetch the object again.');
+  }
+}
+
+function withoutPadding(uid: string): string {
+  return uid.replace(/[\0 ]+$/, '');
+}
