@@ -1,13 +1,13 @@
 import { DEFAULT_CHARACTER_SET, characterSetOf } from './character-sets.ts';
 import type { CharacterSet } from './character-sets.ts';
-import { dictionaryEntry } from './dictionary.ts';
+import { tagText } from './dictionary.ts';
 import { UNDEFINED_LENGTH, emptyElementHeader, readElementHeader, readTag } from './element-header.ts';
 import { refuse } from './header-limits.ts';
 import type { HeaderLimits } from './header-limits.ts';
 import { bulkUri } from './json.ts';
 import type { DicomJson, DicomJsonElement } from './json.ts';
 import type { TransferSyntax } from './transfer-syntaxes.ts';
-import { decodeValue, tagText } from './value-decoder.ts';
+import { decodeValue } from './value-decoder.ts';
 import { vrOfCode } from './value-representations.ts';
 
 const ITEM = 0xfffe_e000;
@@ -63,6 +63,7 @@ interface Frame {
   characterSet: CharacterSet;
   signedPixels: boolean;
   lastTag: number;
+  /** Elements of a set, items of a sequence or fragments. */
   count: number;
 }
 
@@ -79,6 +80,8 @@ export class DatasetMachine {
   readonly bulk: BulkValue[] = [];
   pixelData: PixelDataPlace | undefined;
   charactersRepaired = false;
+  /** Where the last element ended and NULs began, if they did. */
+  paddingOffset: number | undefined;
   /** Tags of the top level in file order, and where each begins. */
   readonly topTags: number[] = [];
   readonly topOffsets: number[] = [];
@@ -90,7 +93,6 @@ export class DatasetMachine {
   private skip = 0;
   private skipIsPixels = false;
   private skipLength = 0;
-  private padding = false;
   private elements = 0;
   private keptBytes = 0;
   private depth = 0;
@@ -122,7 +124,7 @@ export class DatasetMachine {
         this.close(frame);
         continue;
       }
-      if (this.padding) return this.consumePadding(window, at);
+      if (this.paddingOffset !== undefined) return this.consumePadding(window, at);
       const available = window.length - at;
       if (frame.limit - this.position < 8) throw refuse('DICOM_LENGTH_LIE');
       if (available < 8) return this.want(8, at);
@@ -278,13 +280,13 @@ export class DatasetMachine {
   }
 
   private keep(frame: Frame, tag: number, element: DicomJsonElement): void {
-    const key = dictionaryEntry(tag)?.tag ?? '';
-    const exact = key !== '' && (tag >>> 24 < 0x50 || tag >>> 24 > 0x60) ? key : tagText(tag);
+    if (++frame.count > this.limits.maxElementsPerSet) throw refuse('DICOM_TOO_MANY_ELEMENTS');
+    const key = tagText(tag);
     // Of an element that stands twice the first counts, for every reader alike.
     if (tag <= frame.lastTag) {
-      if (frame.set[exact] !== undefined) return;
+      if (frame.set[key] !== undefined) return;
     } else frame.lastTag = tag;
-    if (tag & 0xffff || tag >>> 16 === 0) frame.set[exact] = element;
+    if (tag & 0xffff || tag >>> 16 === 0) frame.set[key] = element;
   }
 
   private count(bytes: number): void {
@@ -310,7 +312,7 @@ export class DatasetMachine {
 
   private startPadding(): number {
     if (this.topTags.length === 0) throw refuse('DICOM_MALFORMED');
-    this.padding = true;
+    this.paddingOffset = this.position;
     return 8;
   }
 

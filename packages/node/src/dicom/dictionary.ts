@@ -21,6 +21,13 @@ for (const line of DICTIONARY_ENTRIES.split('\n')) {
   if (!byKeyword.has(keyword)) byKeyword.set(keyword, entry);
 }
 
+const HEX = Array.from({ length: 65_536 }, (_, number) => number.toString(16).toUpperCase().padStart(4, '0'));
+
+/** A tag given as a 32-bit number in eight hexadecimal digits, capitals. */
+export function tagText(tag: number): string {
+  return byTag.get(tag)?.tag ?? `${HEX[tag >>> 16]}${HEX[tag & 0xffff]}`;
+}
+
 /** The PS3.6 entry of a tag given as a 32-bit number, or undefined. Curve (50xx) and overlay (60xx) groups are folded on their first. */
 export function dictionaryEntry(tag: number): DictionaryEntry | undefined {
   const known = byTag.get(tag);

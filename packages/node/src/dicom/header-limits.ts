@@ -8,6 +8,8 @@ export interface HeaderLimits {
   /** A longer value is not kept: its place is recorded. */
   readonly maxKeptValueBytes: number;
   readonly maxElements: number;
+  /** Elements of one data set or item: a larger table would hold the event loop while it grows. */
+  readonly maxElementsPerSet: number;
   /** Sequences inside sequences. */
   readonly maxDepth: number;
   /** Deflated syntaxes: inflated bytes in all. */
@@ -22,6 +24,7 @@ export const DEFAULT_HEADER_LIMITS: HeaderLimits = {
   maxHeaderBytes: 16 * 1024 * 1024,
   maxKeptValueBytes: 64 * 1024,
   maxElements: 2_000_000,
+  maxElementsPerSet: 50_000,
   maxDepth: 64,
   maxInflatedBytes: 2 * 1024 * 1024 * 1024,
   maxInflateRatio: 200,

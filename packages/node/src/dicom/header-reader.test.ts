@@ -14,7 +14,7 @@ const reasonOf = (run: () => unknown): string => {
   try {
     run();
   } catch (error) {
-    if (error instanceof MeshError) return error.reason;
+    if (error instanceof MeshError) return error.reason as string;
     throw error;
   }
   return 'accepted';

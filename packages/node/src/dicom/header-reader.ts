@@ -19,7 +19,7 @@ export interface DicomHeader {
   readonly bulk: readonly BulkValue[];
   /** Bytes of the data set. */
   readonly totalBytes: number;
-  /** Bytes before pixel data: all bytes where there is none. */
+  /** Bytes before pixel data; where there is none, up to the end of the last element. */
   readonly headerBytes: number;
   /** Some text did not fit its declared character set and was read in another. */
   readonly charactersRepaired: boolean;
@@ -68,7 +68,7 @@ export function createHeaderReader(options: { readonly transferSyntaxUid: string
         ...(machine.pixelData === undefined ? {} : { pixelData: machine.pixelData }),
         bulk: machine.bulk,
         totalBytes,
-        headerBytes: machine.pixelData?.elementOffset ?? totalBytes,
+        headerBytes: machine.pixelData?.elementOffset ?? machine.paddingOffset ?? machine.position,
         charactersRepaired: machine.charactersRepaired,
         topLevel: { tags: machine.topTags, offsets: machine.topOffsets },
       };

@@ -79,3 +79,14 @@ export function parseBulkUri(uri: string): BulkReference | undefined {
   const match = /^\?offset=(\d{1,15})&length=(\d{1,15})$/.exec(uri);
   return match === null ? undefined : { offset: Number(match[1]), length: Number(match[2]) };
 }
+
+/** A copy that declares UTF-8 (ISO_IR 192) wherever a character set is declared: what DICOM JSON in UTF-8 holds (PS3.18 F.2). */
+export function declaringUtf8(dataset: DicomJson): DicomJson {
+  const copy: DicomJson = {};
+  for (const [tag, element] of Object.entries(dataset)) {
+    if (tag === '00080005') copy[tag] = { vr: 'CS', Value: ['ISO_IR 192'] };
+    else if (element.vr === 'SQ' && element.Value !== undefined) copy[tag] = { vr: 'SQ', Value: (element.Value as DicomJson[]).map(declaringUtf8) };
+    else copy[tag] = element;
+  }
+  return copy;
+}

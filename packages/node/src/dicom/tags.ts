@@ -71,7 +71,7 @@ export const TAG = {
   RescaleSlope: '00281053',
   UniversalEntityID: '00400032',
   UniversalEntityIDType: '00400033',
-  AssigningAuthorityLocalNamespaceEntityID: '00400031',
+  LocalNamespaceEntityID: '00400031',
   PerformedProcedureStepStartDate: '00400244',
   PerformedProcedureStepStartTime: '00400245',
   RequestAttributesSequence: '00400275',

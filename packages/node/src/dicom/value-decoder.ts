@@ -1,6 +1,8 @@
 import { decodeText } from './character-sets.ts';
 import type { CharacterSet } from './character-sets.ts';
 import type { DicomJsonElement, DicomJsonPersonName, DicomJsonValue } from './json.ts';
+import { tagText } from './dictionary.ts';
+import { readTag } from './element-header.ts';
 import { WORD_BYTES } from './value-representations.ts';
 
 /** The bytes of one value field and what is needed to read them. */
@@ -109,25 +111,24 @@ function nameGroup(text = ''): string {
 }
 
 function binaryNumbers(field: ValueField): DicomJsonElement {
-  const { vr, bytes, end } = field;
+  const { vr, end } = field;
   const width = vr === 'AT' ? 4 : (WORD_BYTES[vr] as number);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const values: DicomJsonValue[] = [];
-  for (let at = field.start; at + width <= end; at += width) values.push(binaryNumber(view, at, field));
+  for (let at = field.start; at + width <= end; at += width) values.push(binaryNumber(field, at));
   return values.length === 0 ? { vr } : { vr, Value: values };
 }
 
-function binaryNumber(view: DataView, at: number, { vr, littleEndian }: ValueField): DicomJsonValue {
+function binaryNumber({ vr, bytes, littleEndian }: ValueField, at: number): DicomJsonValue {
   switch (vr) {
-    case 'US': return view.getUint16(at, littleEndian);
-    case 'SS': return view.getInt16(at, littleEndian);
-    case 'UL': return view.getUint32(at, littleEndian);
-    case 'SL': return view.getInt32(at, littleEndian);
-    case 'FL': return finite(view.getFloat32(at, littleEndian));
-    case 'FD': return finite(view.getFloat64(at, littleEndian));
-    case 'SV': return wide(view.getBigInt64(at, littleEndian));
-    case 'UV': return wide(view.getBigUint64(at, littleEndian));
-    default: return tagText(((view.getUint16(at, littleEndian) << 16) | view.getUint16(at + 2, littleEndian)) >>> 0);
+    case 'US': return littleEndian ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at);
+    case 'SS': return littleEndian ? bytes.readInt16LE(at) : bytes.readInt16BE(at);
+    case 'UL': return littleEndian ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at);
+    case 'SL': return littleEndian ? bytes.readInt32LE(at) : bytes.readInt32BE(at);
+    case 'FL': return finite(littleEndian ? bytes.readFloatLE(at) : bytes.readFloatBE(at));
+    case 'FD': return finite(littleEndian ? bytes.readDoubleLE(at) : bytes.readDoubleBE(at));
+    case 'SV': return wide(littleEndian ? bytes.readBigInt64LE(at) : bytes.readBigInt64BE(at));
+    case 'UV': return wide(littleEndian ? bytes.readBigUInt64LE(at) : bytes.readBigUInt64BE(at));
+    default: return tagText(readTag(bytes, at, littleEndian));
   }
 }
 
@@ -138,11 +139,6 @@ function finite(value: number): number | string {
 function wide(value: bigint): number | string {
   const number = Number(value);
   return Number.isSafeInteger(number) ? number : String(value);
-}
-
-/** A tag as eight hexadecimal digits in capitals. */
-export function tagText(tag: number): string {
-  return tag.toString(16).toUpperCase().padStart(8, '0');
 }
 
 /** InlineBinary is in little endian whatever the file is (PS3.18 F.2.2). */
