@@ -146,7 +146,10 @@ function checkConsent(input: GrantCheckInput, grant: GrantClaims): Denied | Cons
     if (study === undefined) return deny('CONSENT_SCOPE', 'study not held here');
     if (!consent.patientKeys.some((a) => study.patientKeys.some((b) => a.key === b.key && a.epoch === b.epoch))) return deny('CONSENT_SCOPE', 'another patient');
     const decision = evaluateConsent({ statements, request: { askingNode: grant.azp, holderNode: input.self, purpose: grant.pou, study: { studyInstanceUid, studyDate: study.studyDate, modalities: study.modalities }, atEpochMs: input.now } });
-    if (!decision.allow) return deny(decision.reason === 'CONSENT_REFUSED' || decision.reason === 'CONSENT_REVOKED' ? 'CONSENT_STALE' : 'CONSENT_SCOPE', decision.reason);
+    if (decision.allow) continue;
+    if (decision.reason === 'CONSENT_REFUSED') return deny('CONSENT_STALE', 'refused');
+    if (decision.reason === 'CONSENT_REVOKED') return deny('CONSENT_STALE', 'revoked');
+    return deny('CONSENT_SCOPE', decision.reason);
   }
   return consent;
 }

@@ -1,3 +1,5 @@
+// @peculiar/x509 finds its parts by decorators and refuses to load without this.
+import 'reflect-metadata';
 import { createHash, X509Certificate as NodeCertificate } from 'node:crypto';
 import { connect, type DetailedPeerCertificate } from 'node:tls';
 import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
