@@ -1,0 +1,70 @@
+import { ChannelCredentials, Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
+import { MeshError } from '@meridian/shared/errors';
+import type { AdvertiseRequest, AdvertiseResponse } from '@meridian/shared/generated/meridian/v1/manifest';
+import { ManifestServiceService, StudyManifest } from '@meridian/shared/generated/meridian/v1/manifest';
+import { errorOfCall } from '@meridian/shared/grpc';
+
+/** For tests: the index's end of the feed, over a real socket, that can go away and come back. */
+export interface TestIndex {
+  readonly address: string;
+  readonly credentials: ChannelCredentials;
+  /** What is durable, in order of arrival. */
+  readonly entries: { readonly feedId: string; readonly seq: number; readonly manifest: StudyManifest }[];
+  readonly heartbeats: { readonly pending: number; readonly held: number }[];
+  /** Entries that came although they were held. */
+  doubled: number;
+  /** Answer the next entry with FEED_GAP. */
+  gapDue: boolean;
+  /** Cut the connection after so many entries of a stream. */
+  cutAfter: number;
+  start(): Promise<void>;
+  stop(): void;
+}
+
+/** For tests: listens on a free port of 127.0.0.1 and keeps it over restarts. */
+export async function openTestIndex(): Promise<TestIndex> {
+  let server: Server | undefined;
+  let port = 0;
+  const index: TestIndex = {
+    get address() { return `127.0.0.1:${port}`; },
+    credentials: ChannelCredentials.createInsecure(),
+    entries: [], heartbeats: [], doubled: 0, gapDue: false, cutAfter: Infinity,
+    start: async () => {
+      server = new Server();
+      server.addService(ManifestServiceService, { advertise: (call: ServerDuplexStream<AdvertiseRequest, AdvertiseResponse>) => serve(index, call) });
+      port = await new Promise<number>((resolve, reject) => server?.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error))));
+    },
+    stop: () => server?.forceShutdown(),
+  };
+  await index.start();
+  return index;
+}
+
+function serve(index: TestIndex, call: ServerDuplexStream<AdvertiseRequest, AdvertiseResponse>): void {
+  let feedId = '';
+  let taken = 0;
+  const held = (): number => index.entries.filter((entry) => entry.feedId === feedId).length;
+  call.on('error', () => undefined);
+  call.on('data', ({ step }: AdvertiseRequest) => {
+    if (step?.$case === 'hello') feedId = step.value.feedId.toString('hex');
+    if (step?.$case === 'heartbeat') index.heartbeats.push({ pending: step.value.pending, held: held() });
+    if (step?.$case === 'entry') {
+      const seq = Number(step.value.seq);
+      if (index.gapDue || seq > held() + 1) {
+        index.gapDue = false;
+        call.emit('error', errorOfCall(new MeshError('FAILED_PRECONDITION', 'FEED_GAP', 'gap', { details: { expectedSeq: String(held() + 1) } })));
+        return;
+      }
+      if (seq <= held()) index.doubled += 1;
+      else index.entries.push({ feedId, seq, manifest: StudyManifest.decode(step.value.manifest?.payload ?? Buffer.alloc(0)) });
+      taken += 1;
+      if (taken >= index.cutAfter) {
+        index.cutAfter = Infinity;
+        call.emit('error', { code: 14, details: 'cut' });
+        return;
+      }
+    }
+    call.write({ acknowledgedSeq: BigInt(held()) });
+  });
+  call.on('end', () => call.end());
+}
