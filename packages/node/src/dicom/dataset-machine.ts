@@ -1,6 +1,6 @@
 import { DEFAULT_CHARACTER_SET, characterSetOf } from './character-sets.ts';
 import type { CharacterSet } from './character-sets.ts';
-import { tagText } from './dictionary.ts';
+import { dictionaryEntry, tagText } from './dictionary.ts';
 import { UNDEFINED_LENGTH, emptyElementHeader, readElementHeader, readTag } from './element-header.ts';
 import { refuse } from './header-limits.ts';
 import type { HeaderLimits } from './header-limits.ts';
@@ -161,8 +161,10 @@ export class DatasetMachine {
     if (top && tag === 0 && length === 0) return this.startPadding();
     if (top) this.checkSyntax(frame, window, at);
     const start = this.position + headerBytes;
-    const vr = this.resolveVr(frame, header.vr, length);
     if (length !== UNDEFINED_LENGTH && start + length > frame.limit) throw refuse('DICOM_LENGTH_LIE');
+    const isUnknown = header.explicit && header.vr === 'UN' && length <= this.limits.maxKeptValueBytes;
+    if (isUnknown && window.length - at < headerBytes + length) return -(headerBytes + length);
+    const vr = this.resolveVr(frame, isUnknown ? vrOfUnknown(tag, window, at + headerBytes, length) : header.vr, length);
     const isBulk = length === UNDEFINED_LENGTH || vr === 'SQ' || length > this.limits.maxKeptValueBytes || (top && PIXEL_TAGS.has(tag));
     if (!isBulk && window.length - at < headerBytes + length) return -(headerBytes + length);
     this.count(headerBytes + (isBulk ? 0 : length));
@@ -170,18 +172,24 @@ export class DatasetMachine {
       this.topTags.push(tag);
       this.topOffsets.push(this.position);
     }
-    if (isBulk) return this.large(frame, tag, vr, { start, length, headerBytes });
     const valueAt = at + headerBytes;
-    const element = decodeValue({ vr, bytes: window, start: valueAt, end: valueAt + length, littleEndian: frame.littleEndian, characterSet: frame.characterSet }, this.noteRepair);
-    this.keep(frame, tag, element);
+    if (isBulk) {
+      // The value of UN is implicit little endian whatever stands around it (PS3.5 6.2.2 note), but for writers that forgot.
+      const implicit = frame.explicit && header.vr === 'UN' && !(isUnknown && length >= 16 && vrOfCode(window.readUInt16BE(valueAt + 12)) !== undefined);
+      return this.large(frame, tag, vr, { start, length, headerBytes, implicit });
+    }
+    const littleEndian = frame.littleEndian || isUnknown;
+    const element = decodeValue({ vr, bytes: window, start: valueAt, end: valueAt + length, littleEndian, characterSet: frame.characterSet }, this.noteRepair);
+    const isFirst = this.keep(frame, tag, element);
+    if (!isFirst) return headerBytes + length;
     if (tag === SPECIFIC_CHARACTER_SET) frame.characterSet = characterSetOf((element.Value ?? []).map((value) => (typeof value === 'string' ? value : '')));
     else if (tag === PIXEL_REPRESENTATION) frame.signedPixels = element.Value?.[0] === 1;
     return headerBytes + length;
   }
 
   /** A sequence, fragments, pixel data, or a value too long to keep. Returns the bytes of its header. */
-  private large(frame: Frame, tag: number, vr: string, place: { readonly start: number; readonly length: number; readonly headerBytes: number }): number {
-    const { start, length, headerBytes } = place;
+  private large(frame: Frame, tag: number, vr: string, place: { readonly start: number; readonly length: number; readonly headerBytes: number; readonly implicit: boolean }): number {
+    const { start, length, headerBytes, implicit } = place;
     const isTopPixels = this.stack.length === 1 && PIXEL_TAGS.has(tag);
     const isUndefined = length === UNDEFINED_LENGTH;
     // A compressed syntax with native pixel data: neither we nor the receiver could tell what the bytes are.
@@ -196,8 +204,7 @@ export class DatasetMachine {
     } else if (vr === 'SQ' || isUndefined) {
       const element = { vr: 'SQ' };
       this.keep(frame, tag, element);
-      // The value of UN with undefined length is implicit little endian (PS3.5 6.2.2 note).
-      this.open(frame, 'sequence', { tag, element, length, start, implicit: this.header.vr === 'UN' && frame.explicit });
+      this.open(frame, 'sequence', { tag, element, length, start, implicit });
     } else {
       const element: DicomJsonElement = { vr };
       if (length > 0) {
@@ -279,14 +286,17 @@ export class DatasetMachine {
     } else this.bulk.push({ path: this.pathOf(frame.tag), vr: frame.element.vr, offset: frame.start, length });
   }
 
-  private keep(frame: Frame, tag: number, element: DicomJsonElement): void {
+  /** Puts an element into its set; false where the set has it already. */
+  private keep(frame: Frame, tag: number, element: DicomJsonElement): boolean {
     if (++frame.count > this.limits.maxElementsPerSet) throw refuse('DICOM_TOO_MANY_ELEMENTS');
     const key = tagText(tag);
     // Of an element that stands twice the first counts, for every reader alike.
     if (tag <= frame.lastTag) {
-      if (frame.set[key] !== undefined) return;
+      if (frame.set[key] !== undefined) return false;
     } else frame.lastTag = tag;
-    if (tag & 0xffff || tag >>> 16 === 0) frame.set[key] = element;
+    // Group lengths are about the encoding, not part of the model (PS3.18 F.2.2).
+    if ((tag & 0xffff) !== 0) frame.set[key] = element;
+    return true;
   }
 
   private count(bytes: number): void {
@@ -328,6 +338,15 @@ export class DatasetMachine {
     for (const frame of this.stack) if (frame.kind === 'sequence') path += `${tagText(frame.tag)}/${frame.items.length - 1}/`;
     return path + tagText(tag);
   }
+}
+
+/**
+ * The VR of an element of PS3.6 that a converter passed on as UN (PS3.5 6.2.2 note 3); a sequence only where its value
+ * begins with an item.
+ */
+function vrOfUnknown(tag: number, bytes: Buffer, at: number, length: number): string {
+  const vr = dictionaryEntry(tag)?.vr ?? 'UN';
+  return vr === 'SQ' && (length < 8 || readTag(bytes, at, true) !== ITEM) ? 'UN' : vr;
 }
 
 function isBinary(vr: string): boolean {

@@ -67,7 +67,7 @@ function nativeFrameBits(dataset: DicomJson, pixels: StoredPixelData, count: num
   const bitsAllocated = firstNumber(dataset, TAG.BitsAllocated) ?? { [TAG.PixelData]: 8, [TAG.FloatPixelData]: 32, [TAG.DoubleFloatPixelData]: 64 }[pixels.tag] ?? 8;
   const bits = pixelCount * (firstNumber(dataset, TAG.SamplesPerPixel) ?? 1) * bitsAllocated;
   // Chroma at half width is two samples a pixel in the mean (PS3.3 C.7.6.3.1.2); some writers name it and store all three.
-  const isHalfChroma = /_422$/.test(firstString(dataset, TAG.PhotometricInterpretation) ?? '') && bits * count > pixels.totalBytes * 8;
+  const isHalfChroma = (firstString(dataset, TAG.PhotometricInterpretation) ?? '').endsWith('_422') && bits * count > pixels.totalBytes * 8;
   return isHalfChroma ? pixelCount * 2 * bitsAllocated : bits;
 }
 

@@ -156,6 +156,21 @@ test('implicit elements in an explicit data set, UN of undefined length, and big
   expect(identityOf(readDataset(identityElements({ explicit: false }), IMPLICIT_VR_LITTLE_ENDIAN).dataset).patientName.alphabetic).toBe('Test^Person');
 });
 
+test('elements of the standard that were passed on as UN are read by their own VR', () => {
+  const inner = element(0x00100020, 'LO', 'N-9', { explicit: false });
+  const asUnknown = [element(0x00100010, 'UN', 'Li^Wei'), element(0x00100020, 'UN', 'ID9'), element(0x00101002, 'UN', Buffer.concat([item(0xfffe_e000, inner.length), inner])), element(0x00101004, 'UN', 'no item '), element(0x00280010, 'UN', Buffer.from([0, 2]))];
+  const { dataset } = readDataset(Buffer.concat(asUnknown), ELE, { chunkBytes: 3 });
+  expect(dataset).toMatchObject({ '00100010': { vr: 'PN', Value: [{ Alphabetic: 'Li^Wei' }] }, '00100020': { vr: 'LO', Value: ['ID9'] }, '00101002': { vr: 'SQ', Value: [{ '00100020': { vr: 'LO', Value: ['N-9'] } }] }, '00280010': { vr: 'US', Value: [512] } });
+  const explicitInside = element(0x00100020, 'LO', 'N-8');
+  const forgot = readDataset(element(0x00101002, 'UN', Buffer.concat([item(0xfffe_e000, explicitInside.length), explicitInside])), ELE);
+  expect(forgot.dataset['00101002']).toEqual({ vr: 'SQ', Value: [{ '00100020': { vr: 'LO', Value: ['N-8'] } }] });
+});
+
+test('of an element that stands twice the first counts', () => {
+  const twice = Buffer.concat([element(0x00080005, 'CS', 'ISO_IR 192'), element(0x00080005, 'CS', 'ISO_IR 100'), element(0x00100010, 'PN', Buffer.from('李^伟')), element(0x00100020, 'LO', 'FIRST'), element(0x00100020, 'LO', 'SECOND')]);
+  expect(readDataset(twice, ELE).dataset).toMatchObject({ '00100010': { Value: [{ Alphabetic: '李^伟' }] }, '00100020': { Value: ['FIRST'] } });
+});
+
 test('identity needs its UIDs; qualifiers and types of other ids are read', () => {
   const qualified = Buffer.concat([
     element(0x00100020, 'LO', 'N-1'), element(0x00100021, 'LO', 'National'), element(0x00100022, 'CS', 'TEXT'),
