@@ -1,0 +1,16 @@
+import { createRequire } from 'node:module';
+import { runCommandLine } from './cli/program.ts';
+
+/** The `meridian` command line. What only `join` and `serve` need is loaded by them: the other commands answer at once. */
+const stop = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(signal)));
+
+process.exitCode = await runCommandLine(process.argv.slice(2), {
+  version: (createRequire(import.meta.url)('../package.json') as { version: string }).version,
+  env: process.env,
+  out: process.stdout,
+  err: process.stderr,
+  signal: stop.signal,
+  openNode: async (config) => (await import('./node.ts')).openNode(config),
+  join: async (request) => (await import('./federation/join.ts')).joinFederation(request),
+});
