@@ -3,6 +3,9 @@ import type { Step } from './codec.ts';
 
 /** What a person is told for a reason that a holder gives; the holder's own words are not shown. */
 const SENTENCES: Readonly<Record<string, string>> = {
+  NO_CONSENT: 'There is no consent of the patient for this. Ask the patient; a clerk of this hospital records it (`meridian consent record`).',
+  CONSENT_EXPIRED: 'The consent of the patient has run out. Ask the patient for a new one; a clerk of this hospital records it.',
+  CONSENT_OUT_OF_SCOPE: 'The consent does not cover this study, this hospital or this purpose. A wider consent can be recorded at a hospital.',
   CONSENT_REVOKED: 'The patient withdrew consent. Only a new consent, recorded at a hospital, opens the study again.',
   CONSENT_REFUSED: 'The patient refuses that this study is passed on. Only the patient can change that.',
   CONSENT_STALE: 'The holder knows a newer statement of the patient than the one this request rests on: consent was changed or withdrawn. Ask the patient again.',
@@ -32,7 +35,7 @@ export function errorOfClose(close: { readonly status: number; readonly reason: 
   return new MeshError(statusName(close.status), reason, SENTENCES[reason] ?? `The other hospital ended the transfer (${reason}).`);
 }
 
-/** A holder's refusal of a grant, as an error that travels in CLOSE. */
+/** A refusal for want of permission, in words that say who can change it; as CLOSE it travels to the asker. */
 export function refusal(reason: Reason): MeshError {
   return new MeshError('PERMISSION_DENIED', reason, SENTENCES[reason] ?? `The holder refused the permission (${reason}). Ask again; if it lasts, IT must look at the node.`);
 }
