@@ -46,7 +46,7 @@ export function errorOfCall(thrown: unknown): ServerErrorResponse {
 }
 
 function isServiceError(thrown: unknown): thrown is ServiceError {
-  return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'number' && 'details' in thrown;
+  return typeof thrown === 'object' && thrown !== null && 'code' in thrown && typeof thrown.code === 'number' && 'details' in thrown;
 }
 
 function detailsOf(error: ServiceError): Record<string, string> {

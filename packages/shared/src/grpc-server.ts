@@ -1,4 +1,4 @@
-import { Server, type handleUnaryCall, type ServerCredentials, type ServerDuplexStream, type ServerUnaryCall, type ServerWritableStream, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { Server, type handleUnaryCall, type ServerCredentials, type ServerUnaryCall, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { asMeshError, MeshError } from './errors.ts';
 import { errorOfCall } from './grpc-errors.ts';
 import { serverOptions } from './grpc-limits.ts';
@@ -21,7 +21,20 @@ interface AnyCall {
   readonly cancelled: boolean;
   once(event: 'cancelled' | 'close', listener: () => void): unknown;
 }
-type WritableCall<Response> = ServerWritableStream<never, Response> | ServerDuplexStream<never, Response>;
+
+/** What {@link runStream} needs of a server-streaming or bidirectional call. */
+export interface StreamCall extends AnyCall {
+  getPath(): string;
+  end(): unknown;
+  emit(event: 'error', error: unknown): boolean;
+}
+
+/** What {@link writeMessage} needs of a call. */
+export interface WritableCall<Response> {
+  write(message: Response): boolean;
+  once(event: 'drain', listener: () => void): unknown;
+  removeListener(event: 'drain', listener: () => void): unknown;
+}
 
 /**
  * A unary handler that authenticates first, then handles; what is thrown becomes status, reason and sentence, and a line
@@ -47,7 +60,7 @@ export function unaryHandler<Request, Response, Caller>(parts: {
 /**
  * Runs a streaming call: authenticates, runs, ends the stream; what is thrown ends it with status, reason and sentence.
  */
-export function runStream<Call extends ServerWritableStream<never, never> | ServerDuplexStream<never, never>, Caller>(
+export function runStream<Call extends StreamCall, Caller>(
   call: Call,
   parts: { readonly log: Logger; readonly authenticate: (call: Call) => Caller; readonly run: (context: CallContext<Caller>) => Promise<void> },
 ): void {

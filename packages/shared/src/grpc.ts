@@ -6,7 +6,7 @@ import { INDEX_URI } from './x509.ts';
 
 export { channelOptions, GRPC_LIMITS, serverOptions } from './grpc-limits.ts';
 export { errorOfCall, fromServiceError, toServiceError } from './grpc-errors.ts';
-export { openGrpcServer, runStream, unaryHandler, writeMessage, type CallContext, type GrpcServer } from './grpc-server.ts';
+export { openGrpcServer, runStream, unaryHandler, writeMessage, type CallContext, type GrpcServer, type StreamCall, type WritableCall } from './grpc-server.ts';
 export { callUnary, type UnaryMethod } from './grpc-client.ts';
 
 /** What one side of a TLS connection shows and trusts, all PEM. */
