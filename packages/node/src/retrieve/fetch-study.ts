@@ -5,7 +5,6 @@ import { readGrant } from '@meridian/shared/grant';
 import type { NodeId, TypedPersonId } from '@meridian/shared/identifiers';
 import { decodeManifest } from '@meridian/shared/manifest';
 import { signingKeysOf } from '@meridian/shared/trust-list';
-import type { PatientRow } from '../store/rows.ts';
 import { refusal } from '../transfer/close-reason.ts';
 import { fetchStudy as transferStudy, type FetchProgress, type FetchResult } from '../transfer/fetch.ts';
 import type { JoinedParts, Mismatch } from './ports.ts';
@@ -53,13 +52,12 @@ export async function fetchFromHolders(
   const { federation } = parts.mesh;
   const held = await parts.store.studies.study(order.studyInstanceUid);
   if (held !== undefined && held.copyOf === undefined) throw new MeshError('FAILED_PRECONDITION', 'STUDY_HELD_HERE', 'This study is this hospital’s own: there is nothing to fetch.');
-  const patient = await parts.patients.localPatientFor(order.personId, order.patientId === undefined ? {} : { patientId: order.patientId });
   const patientKeys = await federation.patientKeys([order.personId], run.signal);
   let failure: MeshError | undefined;
   for (const holderNode of await holdersOf(parts, order, patientKeys, run.signal)) {
     run.signal.throwIfAborted();
     try {
-      return await fetchFrom(parts, { order, holderNode, patient, patientKeys }, run);
+      return await fetchFrom(parts, { order, holderNode, patientKeys }, run);
     } catch (thrown) {
       if (!(thrown instanceof MeshError) || run.signal.aborted || !isAnotherHolderWorth(thrown)) throw thrown;
       parts.log.warn({ event: 'retrieve.holder-failed', nodeId: holderNode, study: order.studyInstanceUid, reason: thrown.reason });
@@ -87,12 +85,11 @@ async function holdersOf(parts: JoinedParts, order: FetchOrder, patientKeys: rea
 interface OneHolder {
   readonly order: FetchOrder;
   readonly holderNode: NodeId;
-  readonly patient: PatientRow;
   readonly patientKeys: readonly PatientKey[];
 }
 
 async function fetchFrom(parts: JoinedParts, from: OneHolder, run: Parameters<typeof fetchFromHolders>[2]): Promise<FetchedStudyView> {
-  const { order, holderNode, patient } = from;
+  const { order, holderNode } = from;
   const entry = parts.mesh.federation.entryOf(holderNode);
   if (entry === undefined) throw new MeshError('FAILED_PRECONDITION', 'PEER_NOT_LISTED', 'That hospital is not an active member on the current trust list. Ask the operator of the network.');
   const { grant, manifest } = await askGrant(parts, from, run.signal);
@@ -101,6 +98,8 @@ async function fetchFrom(parts: JoinedParts, from: OneHolder, run: Parameters<ty
   // First the basis, then the look: a withdrawal that comes in between ends the run by its signal.
   run.onBasis({ consent });
   await refuseIfWithdrawn(parts, from.patientKeys, consent);
+  // Only now: a fetch that is refused makes no patient.
+  const patient = await parts.patients.localPatientFor(order.personId, order.patientId === undefined ? {} : { patientId: order.patientId });
   const result = await transferStudy({
     peerHost: parts.mesh.peerHost,
     store: parts.store,

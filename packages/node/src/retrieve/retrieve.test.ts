@@ -13,6 +13,7 @@ import { encodeInstanceList, instanceListDigest, signManifest } from '@meridian/
 import { systemClock } from '@meridian/shared/platform/clock';
 import { systemRandom } from '@meridian/shared/platform/random';
 import { openTestNetwork, type TestMember, type TestNetwork } from '../peer/test-network.ts';
+import { openPatients } from '../patients/patients.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { makeInstance } from '../store/testing/data-sets.ts';
 import { send } from '../store/testing/stores.ts';
@@ -23,6 +24,7 @@ import { openRetrieve, type Retrieve } from './retrieve.ts';
 
 const PERSON = parsePersonId('11010519491231002X');
 const IMAGES = 120;
+const LOCAL_STUDY = '1.2.3';
 
 let folder: string;
 let network: TestNetwork;
@@ -82,13 +84,7 @@ async function openAsker(changes: Partial<RetrieveParts> = {}): Promise<Retrieve
     folder,
     hospitalName: 'Hospital 2',
     store: askerStore,
-    patients: {
-      async localPatientFor(_person, { patientId }) {
-        const pk = await askerStore.database.run<number>('ensurePatient', { assigningAuthority: 'HOSPITAL-2', patientId: patientId ?? 'L-77', personId: PERSON, demographics: { alphabetic: 'Wang^XiaoMing', ideographic: '', phonetic: '', birthDate: '19900308', sex: 'M' } });
-        return { pk, assigningAuthority: 'HOSPITAL-2', patientId: patientId ?? 'L-77', name: { alphabetic: 'Wang^XiaoMing', ideographic: '', phonetic: '' }, birthDate: '19900308', sex: 'M' };
-      },
-      compareDemographics: (local, fetched) => (local.birthDate === fetched.birthDate ? [] : [{ field: 'birthDate', local: local.birthDate, fetched: fetched.birthDate }]),
-    },
+    patients: openPatients({ store: askerStore, assigningAuthority: 'HOSPITAL-2', random: systemRandom }),
     mesh: {
       federation: {
         nodeId: asker.nodeId,
@@ -133,7 +129,9 @@ beforeEach(async () => {
   [holder, asker] = network.members as [TestMember, TestMember];
   const open = (name: string): Promise<Store> => openStore({ folder: join(folder, name), clock: systemClock, random: systemRandom, log: silentLog });
   [holderStore, askerStore] = await Promise.all([open('holder'), open('asker')]);
-  await fill(holderStore, 'P1');
+  await fill(holderStore, 'L-77');
+  // The person's own record here; somebody typed another birthday. That both hospitals call her L-77 means nothing.
+  await send(askerStore, makeInstance({ study: LOCAL_STUDY, patientId: 'L-77', residentId: PERSON.value, birthDate: '19900308', studyDate: '20250101' }), { assigningAuthority: 'HOSPITAL-2' });
   index = { reachable: true, denial: undefined };
   revoked = [];
   known = [];
@@ -156,7 +154,7 @@ test('a study is found elsewhere, fetched, and is then a copy under the local pa
   const before = await history();
   expect(before.person).not.toContain(PERSON.value);
   expect(before.coverage).toMatchObject({ asked: 3, answered: 2, notAsked: 1, indexReachable: true });
-  expect(before.studies).toMatchObject([{ studyInstanceUid: STUDY_UID, modalities: ['CT'], bodyParts: ['CHEST'], instanceCount: IMAGES, held: 'no', consent: 'allowed', holders: [{ nodeId: holder.nodeId, self: false }] }]);
+  expect(before.studies).toMatchObject([{ studyInstanceUid: STUDY_UID, modalities: ['CT'], bodyParts: ['CHEST'], instanceCount: IMAGES, held: 'no', consent: 'allowed', holders: [{ nodeId: holder.nodeId, self: false }] }, { studyInstanceUid: LOCAL_STUDY, held: 'local', consent: 'own' }]);
 
   const result = await retrieve.fetch(order());
   expect(result).toMatchObject({ instances: IMAGES, resumedInstances: 0, digestMismatches: 0, holderNode: holder.nodeId, linkedTo: { patientId: 'L-77' }, mismatch: [{ field: 'birthDate', local: '19900308', fetched: '19900307' }] });
@@ -168,7 +166,7 @@ test('a study is found elsewhere, fetched, and is then a copy under the local pa
   expect(createHash('sha256').update(await askerStore.studies.readDataSet(row, 0, row.bytes)).digest('hex')).toBe(row.sha256.toString('hex'));
 
   const after = await history();
-  expect(after.studies).toMatchObject([{ held: 'copy', consent: 'allowed', holders: [{ self: true }, { self: false }], mismatch: [{ field: 'birthDate' }] }]);
+  expect(after.studies).toMatchObject([{ held: 'copy', consent: 'allowed', holders: [{ self: true }, { self: false }], mismatch: [{ field: 'birthDate' }] }, { held: 'local' }]);
   expect(await retrieve.fetch(order())).toMatchObject({ resumedInstances: IMAGES, transferLog: { instancesAsked: 0, bytesReceived: 0 } });
   expect(audit.events.map((event) => event.type)).toEqual(['QUERY', 'RECEIVE', 'QUERY', 'RECEIVE']);
   expect(JSON.stringify(audit.events)).not.toContain(PERSON.value);
@@ -180,18 +178,18 @@ test('without the index the answer is what is here, and it says who was not aske
   index.reachable = false;
   const view = await history();
   expect(view.coverage).toMatchObject({ asked: 2, answered: 1, notAsked: 1, indexReachable: false });
-  expect(view.studies).toMatchObject([{ held: 'copy' }]);
+  expect(view.studies).toMatchObject([{ held: 'copy' }, { held: 'local' }]);
   await expect(retrieve.fetch(order())).rejects.toMatchObject({ code: 'UNAVAILABLE' });
 });
 
 test('without consent there is a refusal in plain words, a DENY in the log and not a byte', async () => {
   index.denial = 'NO_CONSENT';
-  expect((await history()).studies).toMatchObject([{ held: 'no', consent: 'refused', consentReason: 'NO_CONSENT' }]);
+  expect((await history()).studies).toMatchObject([{ held: 'no', consent: 'refused', consentReason: 'NO_CONSENT' }, {}]);
   const error = (await retrieve.fetch(order()).catch((thrown: unknown) => thrown)) as MeshError;
   expect(error).toMatchObject({ code: 'PERMISSION_DENIED', reason: 'NO_CONSENT' });
   expect(error.message).toContain('meridian consent record');
   expect(audit.events.at(-1)).toMatchObject({ type: 'DENY', reason: 'NO_CONSENT', study: STUDY_UID, peer: holder.nodeId });
-  expect((await askerStore.usage()).instances).toBe(0);
+  expect((await askerStore.usage()).instances).toBe(1);
 });
 
 test('a withdrawal ends the running fetch, locks what had arrived, and is known at the next asking', async () => {
@@ -212,7 +210,7 @@ test('a withdrawal ends the running fetch, locks what had arrived, and is known 
   expect(await askerStore.studies.study(STUDY_UID)).toMatchObject({ complete: false, locked: true });
   // The index has not heard of it yet and still grants.
   await expect(retrieve.fetch(order())).rejects.toMatchObject({ reason: 'CONSENT_REVOKED' });
-  expect((await history()).studies).toMatchObject([{ held: 'partial' }]);
+  expect((await history()).studies).toMatchObject([{ held: 'partial' }, {}]);
 });
 
 test('a withdrawal that came while the node was down locks the copy at the next start', async () => {
