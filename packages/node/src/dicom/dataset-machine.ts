@@ -1,5 +1,5 @@
 import { DEFAULT_CHARACTER_SET, characterSetOf } from './character-sets.ts';
-import type { CharacterSet } from './character-sets.ts';
+import type { BulkValue, Frame, PixelDataPlace } from './dataset-places.ts';
 import { dictionaryEntry, tagText } from './dictionary.ts';
 import { UNDEFINED_LENGTH, emptyElementHeader, readElementHeader, readTag } from './element-header.ts';
 import { refuse } from './header-limits.ts';
@@ -16,56 +16,6 @@ const SEQUENCE_END = 0xfffe_e0dd;
 const SPECIFIC_CHARACTER_SET = 0x0008_0005;
 const PIXEL_REPRESENTATION = 0x0028_0103;
 const PIXEL_TAGS: ReadonlySet<number> = new Set([0x7fe0_0008, 0x7fe0_0009, 0x7fe0_0010]);
-
-/** A value that was not kept. */
-export interface BulkValue {
-  /** Tags and 0-based item numbers from the top: `00400555/0/00400510`. */
-  readonly path: string;
-  readonly vr: string;
-  readonly offset: number;
-  readonly length: number;
-}
-
-/** Where the pixel data of the top level stands. */
-export interface PixelDataPlace {
-  /** `7FE00010`, `7FE00008` or `7FE00009`. */
-  readonly tag: string;
-  readonly vr: string;
-  /** Where the element begins: everything before it is the header. */
-  readonly elementOffset: number;
-  /** Where the value begins; of encapsulated data the item with the basic offset table. */
-  readonly offset: number;
-  /** Bytes of the value, `undefined` for encapsulated data. */
-  length: number | 'undefined';
-  /** Bytes from `offset` to the end of the value, of encapsulated data with the sequence delimiter. */
-  totalBytes: number;
-  /** Encapsulated data: items after the basic offset table. */
-  fragments?: number;
-}
-
-/** One open data set, sequence or run of fragments. */
-interface Frame {
-  readonly kind: 'set' | 'sequence' | 'fragments';
-  /** Offset where it ends; of a delimited one, where what encloses it ends. */
-  readonly limit: number;
-  readonly delimited: boolean;
-  readonly explicit: boolean;
-  readonly littleEndian: boolean;
-  /** The elements of a set. */
-  readonly set: DicomJson;
-  /** The items of a sequence. */
-  readonly items: DicomJson[];
-  /** The element that a sequence or fragments are the value of. */
-  readonly element: DicomJsonElement;
-  readonly tag: number;
-  /** Where the value of a sequence or fragments begins. */
-  readonly start: number;
-  characterSet: CharacterSet;
-  signedPixels: boolean;
-  lastTag: number;
-  /** Elements of a set, items of a sequence or fragments. */
-  count: number;
-}
 
 /**
  * The state machine that reads a data set as its bytes come. It holds no bytes itself: `consume` is given a window that
@@ -208,7 +158,7 @@ export class DatasetMachine {
     } else {
       const element: DicomJsonElement = { vr };
       if (length > 0) {
-        element.BulkDataURI = bulkUri({ offset: start, length });
+        element.BulkDataURI = isTopPixels ? this.pixelUri(start, length, headerBytes) : bulkUri({ offset: start, length });
         if (!isTopPixels) this.bulk.push({ path: this.pathOf(tag), vr, offset: start, length });
       }
       this.keep(frame, tag, element);
@@ -279,11 +229,15 @@ export class DatasetMachine {
     this.depth--;
     if (frame.kind !== 'fragments') return;
     const length = this.position + trailing - frame.start;
-    frame.element.BulkDataURI = bulkUri({ offset: frame.start, length });
-    if (this.stack.length === 1 && this.pixelData?.offset === frame.start) {
-      this.pixelData.totalBytes = length;
-      this.pixelData.fragments = Math.max(0, frame.count - 1);
-    } else this.bulk.push({ path: this.pathOf(frame.tag), vr: frame.element.vr, offset: frame.start, length });
+    const pixels = this.stack.length === 1 && this.pixelData?.offset === frame.start ? this.pixelData : undefined;
+    if (pixels === undefined) {
+      frame.element.BulkDataURI = bulkUri({ offset: frame.start, length });
+      this.bulk.push({ path: this.pathOf(frame.tag), vr: frame.element.vr, offset: frame.start, length });
+      return;
+    }
+    frame.element.BulkDataURI = this.pixelUri(frame.start, length, frame.start - pixels.elementOffset);
+    pixels.totalBytes = length;
+    pixels.fragments = Math.max(0, frame.count - 1);
   }
 
   /** Puts an element into its set; false where the set has it already. */
@@ -331,6 +285,11 @@ export class DatasetMachine {
     for (let at = from; at < window.length; at++) if (window[at] !== 0) throw refuse('DICOM_MALFORMED');
     this.position += window.length - from;
     return this.want(1, window.length);
+  }
+
+  /** The length of the element's header is stated only where the transfer syntax does not tell it. */
+  private pixelUri(offset: number, length: number, headerBytes: number): string {
+    return bulkUri({ offset, length, ...(headerBytes === (this.syntax.explicitVr ? 12 : 8) ? {} : { headerBytes }) });
   }
 
   private pathOf(tag: number): string {

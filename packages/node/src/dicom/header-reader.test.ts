@@ -13,9 +13,9 @@ const ELE = EXPLICIT_VR_LITTLE_ENDIAN;
 const reasonOf = (run: () => unknown): string => {
   try {
     run();
-  } catch (error) {
-    if (error instanceof MeshError) return error.reason as string;
-    throw error;
+  } catch (thrown) {
+    if (thrown instanceof MeshError) return thrown.reason;
+    throw thrown;
   }
   return 'accepted';
 };
@@ -80,9 +80,10 @@ testNeeding('shared data', 'random damage is met with a refusal or a header, nev
     const within = random(2) === 0 ? Math.min(damaged.length, 8192) : damaged.length;
     for (let count = 1 + random(8); count > 0; count--) damaged[random(within)] = random(3) === 0 ? 0xff : random(256);
     if (random(4) === 0) damaged = damaged.subarray(0, random(damaged.length));
-    const started = performance.now();
+    const before = process.threadCpuUsage();
     reasonOf(() => identityOf(readDataset(damaged, transferSyntaxUid).dataset));
-    slowestMs = Math.max(slowestMs, performance.now() - started);
+    const spent = process.threadCpuUsage(before);
+    slowestMs = Math.max(slowestMs, (spent.user + spent.system) / 1000);
   }
   expect(slowestMs).toBeLessThan(200);
 });
@@ -116,9 +117,9 @@ test('too many elements and too large a header are refused while they come', () 
 
 test('a deflate bomb is refused after a few MiB; broken and cut deflate streams have their own reasons', () => {
   const bomb = deflateRawSync(Buffer.concat([identityElements(), element(0x7fe00010, 'OW', Buffer.alloc(120 * 1024 * 1024))]));
-  const started = performance.now();
+  const before = process.threadCpuUsage();
   expect(reasonOf(() => readDataset(bomb, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN))).toBe('DICOM_DEFLATE_BOMB');
-  expect(performance.now() - started).toBeLessThan(2000);
+  expect(process.threadCpuUsage(before).user / 1000).toBeLessThan(1000);
   const good = deflateRawSync(Buffer.concat([identityElements(), element(0x7fe00010, 'OW', Buffer.from(Array.from({ length: 90_000 }, (_, index) => (index * 7919) % 251)))]));
   expect(identityOf(readDataset(good, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN).dataset).patientId).toBe('ID1');
   expect(reasonOf(() => readDataset(good.subarray(0, good.length - 9), DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN))).toBe('DICOM_TRUNCATED');

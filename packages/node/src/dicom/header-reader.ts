@@ -1,12 +1,12 @@
 import { DatasetMachine } from './dataset-machine.ts';
-import type { BulkValue, PixelDataPlace } from './dataset-machine.ts';
+import type { BulkValue, PixelDataPlace } from './dataset-places.ts';
 import { DEFAULT_HEADER_LIMITS } from './header-limits.ts';
 import type { HeaderLimits } from './header-limits.ts';
 import { openInflateStream } from './inflate-stream.ts';
 import type { DicomJson } from './json.ts';
 import { encodingOf } from './transfer-syntaxes.ts';
 
-export type { BulkValue, PixelDataPlace } from './dataset-machine.ts';
+export type { BulkValue, PixelDataPlace } from './dataset-places.ts';
 export type { HeaderLimits } from './header-limits.ts';
 
 /** What was read of one data set. Offsets count its bytes from 0, inflated where the syntax is deflated. */

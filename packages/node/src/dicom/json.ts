@@ -67,17 +67,20 @@ export function sequenceItems(dataset: DicomJson, tag: string): readonly DicomJs
 export interface BulkReference {
   readonly offset: number;
   readonly length: number;
+  /** Bytes from the element's tag to its value; stated for pixel data that is not written as its transfer syntax says. */
+  readonly headerBytes?: number;
 }
 
 /** BulkDataURI that the header reader writes for a value it did not keep. Doors replace it with an address of their own. */
 export function bulkUri(reference: BulkReference): string {
-  return `?offset=${reference.offset}&length=${reference.length}`;
+  return `?offset=${reference.offset}&length=${reference.length}${reference.headerBytes === undefined ? '' : `&header=${reference.headerBytes}`}`;
 }
 
 /** The reference in a BulkDataURI written by {@link bulkUri}, or undefined. */
 export function parseBulkUri(uri: string): BulkReference | undefined {
-  const match = /^\?offset=(\d{1,15})&length=(\d{1,15})$/.exec(uri);
-  return match === null ? undefined : { offset: Number(match[1]), length: Number(match[2]) };
+  const match = /^\?offset=(\d{1,15})&length=(\d{1,15})(?:&header=(8|12))?$/.exec(uri);
+  if (match === null) return undefined;
+  return { offset: Number(match[1]), length: Number(match[2]), ...(match[3] === undefined ? {} : { headerBytes: Number(match[3]) }) };
 }
 
 /** A copy that declares UTF-8 (ISO_IR 192) wherever a character set is declared: what DICOM JSON in UTF-8 holds (PS3.18 F.2). */

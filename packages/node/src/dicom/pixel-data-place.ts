@@ -22,7 +22,7 @@ export function pixelDataOf(dataset: DicomJson, transferSyntaxUid: string): Stor
     const element = dataset[tag];
     const place = element?.BulkDataURI === undefined ? undefined : parseBulkUri(element.BulkDataURI);
     if (element === undefined || place === undefined) continue;
-    const headerBytes = encodingOf(transferSyntaxUid).explicitVr && isLongVr(element.vr) ? 12 : 8;
+    const headerBytes = place.headerBytes ?? (encodingOf(transferSyntaxUid).explicitVr && isLongVr(element.vr) ? 12 : 8);
     return { tag, vr: element.vr, elementOffset: place.offset - headerBytes, offset: place.offset, totalBytes: place.length };
   }
   return undefined;

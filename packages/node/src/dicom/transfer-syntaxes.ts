@@ -27,7 +27,7 @@ export const DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN = `${BASE}.1.99`;
 /** Explicit VR Big Endian (retired, still in archives). */
 export const EXPLICIT_VR_BIG_ENDIAN = `${BASE}.2`;
 
-/** Every transfer syntax of PS3.6 A, retired ones too. */
+/** Every transfer syntax of PS3.6 A, retired ones too, and one private one that archives hold. */
 export const TRANSFER_SYNTAXES: readonly TransferSyntax[] = [
   native(IMPLICIT_VR_LITTLE_ENDIAN, 'Implicit VR Little Endian', false),
   native(EXPLICIT_VR_LITTLE_ENDIAN, 'Explicit VR Little Endian', true),
@@ -85,6 +85,7 @@ export const TRANSFER_SYNTAXES: readonly TransferSyntax[] = [
   compressed('4.203', 'High-Throughput JPEG 2000', 'lossy'),
   { ...native(`${BASE}.4.204`, 'JPIP HTJ2K Referenced', true), lossy: true },
   { ...native(`${BASE}.4.205`, 'JPIP HTJ2K Referenced Deflate', true), deflated: true, lossy: true },
+  native('1.2.840.113619.5.2', 'GE Private Implicit VR with Big Endian Pixel Data', false),
   compressed('5', 'RLE Lossless', 'lossless'),
   compressed('8.1', 'Deflated Image Frame Compression', 'lossless'),
 ];
@@ -98,13 +99,13 @@ export function transferSyntax(uid: string): TransferSyntax | undefined {
 
 /**
  * How a data set under this UID is written. An unlisted (private) syntax is read as explicit VR little endian, which
- * PS3.5 A.4 requires of every encapsulated one.
+ * PS3.5 A.4 requires of encapsulated ones; whether its pixel data stands in fragments is told by the data set.
  */
 export function encodingOf(uid: string): TransferSyntax {
-  return byUid.get(uid) ?? { uid, name: uid, explicitVr: true, littleEndian: true, deflated: false, encapsulated: true, lossy: true };
+  return byUid.get(uid) ?? native(uid, uid, true);
 }
 
-/** True where pixel data of this syntax stands in fragments. */
+/** True where pixel data of this syntax stands in fragments; false also for private syntaxes, where it may. */
 export function isEncapsulated(uid: string): boolean {
   return encodingOf(uid).encapsulated;
 }
