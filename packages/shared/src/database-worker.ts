@@ -72,6 +72,8 @@ function open(request: ThreadOpen): void {
   database.pragma('journal_mode = WAL');
   database.pragma('synchronous = FULL');
   database.pragma('journal_size_limit = 67108864');
+  // A checkpoint costs two flushes: one in 4,000 pages (16 MB) instead of 1,000.
+  database.pragma('wal_autocheckpoint = 4000');
   assertSetting(database, 'synchronous', 2);
   assertSetting(database, 'foreign_keys', 1);
   if (file !== ':memory:') assertSetting(database, 'journal_mode', 'wal');

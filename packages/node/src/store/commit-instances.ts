@@ -105,7 +105,16 @@ function addStudy(database: JobDatabase, record: CommitRecord, nowEpochMs: numbe
     identity.timezoneOffsetFromUtc ?? '', identity.accessionNumber, identity.studyDescription, identity.referringPhysicianName, identity.studyId, identity.modality,
     record.bytes, nowEpochMs, nowEpochMs,
   );
+  if (isCopy) fillDemographics(database, identity.studyInstanceUid);
   return Number(lastInsertRowid);
+}
+
+/** A local patient who was made for a copy has no name of his own yet: the copy's is taken. */
+export function fillDemographics(database: JobDatabase, studyInstanceUid: string): void {
+  database.prepare(`UPDATE patient SET (name_alphabetic, name_ideographic, name_phonetic, birth_date, sex) =
+      (SELECT p.name_alphabetic, p.name_ideographic, p.name_phonetic, p.birth_date, p.sex FROM patient p JOIN study y ON y.patient_pk = p.pk WHERE y.study_instance_uid = @studyInstanceUid)
+      WHERE pk = (SELECT linked_patient_pk FROM study WHERE study_instance_uid = @studyInstanceUid)
+        AND name_alphabetic = '' AND name_ideographic = '' AND birth_date = '' AND sex = ''`).run({ studyInstanceUid });
 }
 
 /** A late instance begins the next version; it stays open until the study is quiet again. */

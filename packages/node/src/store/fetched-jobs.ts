@@ -1,6 +1,6 @@
 // Runs in the writer thread.
 import type { JobDatabase } from '@meridian/shared/database';
-import { addChange } from './commit-instances.ts';
+import { addChange, fillDemographics } from './commit-instances.ts';
 import type { StoreSchema } from './schema.ts';
 
 type ExpectedRow = Omit<StoreSchema['expected_instance'], 'study_instance_uid' | 'position' | 'sha256' | 'pixel_sha256' | 'chunk_sha256'> & { sha256: Uint8Array; pixel_sha256: Uint8Array; chunk_sha256: Uint8Array };
@@ -39,6 +39,7 @@ export function beginFetch(database: JobDatabase, step: BeginFetch): void {
   }
   if (step.localPatientPk !== null) {
     database.prepare(`UPDATE study SET linked_patient_pk = ? WHERE study_instance_uid = ? AND origin = 'copy'`).run(step.localPatientPk, step.studyInstanceUid);
+    fillDemographics(database, step.studyInstanceUid);
   }
 }
 
@@ -62,25 +63,20 @@ export function lockCopies(database: JobDatabase, step: { consentHash: string; l
   return rows.map(({ study_instance_uid: uid }) => uid);
 }
 
-/** What {@link ensurePatient} needs; the demographics serve a new row only. */
+/** What {@link ensurePatient} needs. */
 export interface EnsurePatient {
   readonly assigningAuthority: string;
   readonly patientId: string;
-  readonly personId: { readonly type: string; readonly issuer: string; readonly value: string } | null;
-  readonly demographics: { readonly alphabetic: string; readonly ideographic: string; readonly phonetic: string; readonly birthDate: string; readonly sex: string };
+  readonly personId: { readonly type: string; readonly issuer: string; readonly value: string };
 }
 
 /** The patient with this authority and id, made if there is none, carrying the person id. @returns its pk */
 export function ensurePatient(database: JobDatabase, step: EnsurePatient): number {
   const key = [step.assigningAuthority, step.patientId];
   const held = database.prepare(`SELECT pk FROM patient WHERE assigning_authority = ? AND patient_id = ? AND sole_study_uid = ''`).get(...key) as { pk: number } | undefined;
-  const of = step.demographics;
-  const pk = held?.pk ?? Number(database.prepare(`INSERT INTO patient (assigning_authority, patient_id, name_alphabetic, name_ideographic, name_phonetic, birth_date, sex)
-      VALUES (?, ?, ?, ?, ?, ?, ?)`).run(...key, of.alphabetic, of.ideographic, of.phonetic, of.birthDate, of.sex).lastInsertRowid);
-  if (step.personId !== null) {
-    const { type, issuer, value } = step.personId;
-    database.prepare('INSERT OR IGNORE INTO person_id (patient_pk, type, issuer, value) VALUES (?, ?, ?, ?)').run(pk, type, issuer, value);
-  }
+  const pk = held?.pk ?? Number(database.prepare('INSERT INTO patient (assigning_authority, patient_id) VALUES (?, ?)').run(...key).lastInsertRowid);
+  const { type, issuer, value } = step.personId;
+  database.prepare('INSERT OR IGNORE INTO person_id (patient_pk, type, issuer, value) VALUES (?, ?, ?, ?)').run(pk, type, issuer, value);
   return pk;
 }
 
@@ -88,6 +84,7 @@ export function ensurePatient(database: JobDatabase, step: EnsurePatient): numbe
 export function linkStudy(database: JobDatabase, step: { studyInstanceUid: string; patientPk: number; nowEpochMs: number }): boolean {
   database.prepare('UPDATE fetched_study SET local_patient_pk = ? WHERE study_instance_uid = ?').run(step.patientPk, step.studyInstanceUid);
   const { changes } = database.prepare(`UPDATE study SET linked_patient_pk = ? WHERE study_instance_uid = ? AND origin = 'copy'`).run(step.patientPk, step.studyInstanceUid);
+  if (changes > 0) fillDemographics(database, step.studyInstanceUid);
   if (changes > 0) addChange(database, { kind: 'study-linked', studyInstanceUid: step.studyInstanceUid, version: 0, nowEpochMs: step.nowEpochMs, detail: {} });
   return changes > 0;
 }

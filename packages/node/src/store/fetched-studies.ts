@@ -50,6 +50,8 @@ export interface FetchedStudies {
   /** Locks the copies that rest on this consent against reading; returns those that were open. */
   lock(consentHash: string): Promise<string[]>;
   unlock(consentHash: string): Promise<string[]>;
+  /** Serves the copy under a local patient from now on. False: there is no copy of that study. */
+  link(studyInstanceUid: string, patientPk: number): Promise<boolean>;
 }
 
 /** Opens the register of fetched studies. */
@@ -94,6 +96,11 @@ export function openFetchedStudies(parts: { database: Database<StoreSchema>; clo
     },
     lock: (consentHash) => setLock(consentHash, 1),
     unlock: (consentHash) => setLock(consentHash, 0),
+    link: async (studyInstanceUid, patientPk) => {
+      const isLinked = await database.run<boolean>('linkStudy', { studyInstanceUid, patientPk, nowEpochMs: clock.now() });
+      if (isLinked) parts.onChange();
+      return isLinked;
+    },
   };
 }
 

@@ -36,6 +36,7 @@ export interface StudyReader {
   patientsOfPerson(id: TypedPersonId): Promise<PatientRow[]>;
   patient(assigningAuthority: string, patientId: string): Promise<PatientRow | undefined>;
   patientByPk(pk: number): Promise<PatientRow | undefined>;
+  personIdsOfPatient(pk: number): Promise<TypedPersonId[]>;
 }
 
 /** Opens the reader. */
@@ -84,6 +85,7 @@ export function openStudyReader(parts: { database: Database<StoreSchema>; pathOf
     patientsOfPerson: (id) => patients(sql<SqlBool>`pk IN (${holdersOf(id)})`),
     patient: async (authority, patientId) => (await patients(sql<SqlBool>`assigning_authority = ${authority} AND patient_id = ${patientId} AND sole_study_uid = ''`))[0],
     patientByPk: async (pk) => (await patients(sql<SqlBool>`pk = ${pk}`))[0],
+    personIdsOfPatient: async (pk) => (await read.selectFrom('person_id').select(['type', 'issuer', 'value']).where('patient_pk', '=', pk).execute()) as TypedPersonId[],
   };
 }
 
