@@ -1,6 +1,7 @@
 import { asMeshError, MeshError } from '@meridian/shared/errors';
 import type { Clock } from '@meridian/shared/platform/clock';
 import { readPart10Start, type Part10Start } from '../dicom/part10.ts';
+import type { ImportProgress, ImportResult } from '../store/import-result.ts';
 import type { FolderEntry, FolderReader } from './folder-reader.ts';
 
 /** Where the objects go: the one entrance of the store. */
@@ -25,26 +26,6 @@ export interface ImportSink {
   abort(): Promise<void>;
 }
 
-/** Counts so far. Bytes are file bytes read. */
-export interface ImportProgress {
-  readonly files: number;
-  readonly bytes: number;
-  readonly stored: number;
-  readonly duplicates: number;
-  readonly quarantined: number;
-  readonly refused: number;
-  readonly skipped: number;
-}
-
-/** What came of a folder. Paths are relative to it; reasons are stable, messages are sentences without patient data. */
-export interface ImportResult extends Omit<ImportProgress, 'refused' | 'skipped'> {
-  readonly refused: readonly { readonly file: string; readonly reason: string; readonly message: string }[];
-  readonly refusedTotal: number;
-  /** Why files were passed over, with counts: NOT_DICOM, DICOMDIR, SYMBOLIC-LINK… */
-  readonly skipped: Readonly<Record<string, number>>;
-  readonly cancelled: boolean;
-  readonly elapsedMs: number;
-}
 
 /** Objects on their way at one time: enough to share each flush, few enough for a hard disk. */
 const AT_ONCE = 8;

@@ -3,7 +3,7 @@ import type { Random } from '@meridian/shared/platform/random';
 import type { Logger } from '@meridian/shared/log';
 import type { TypedPersonId } from '@meridian/shared/identifiers';
 import type { ConsentProvision, ConsentStatement } from '@meridian/shared/consent';
-import type { ImportProgress, ImportResult } from '../media/import-folder.ts';
+import type { ImportProgress, ImportResult } from '../store/import-result.ts';
 import type { DoctorFacts } from './doctor.ts';
 import type { Purpose, StorageUsage, TransferProgress, TransferView } from './views.ts';
 
@@ -23,7 +23,7 @@ export interface FetchPort {
     readonly purpose: Purpose;
     readonly signal: AbortSignal;
     readonly onProgress: (progress: TransferProgress) => void;
-  }): Promise<{ readonly instances: number; readonly bytes: number; readonly resumedInstances: number; readonly digestMismatches: number; readonly firstImageMs?: number }>;
+  }): Promise<{ readonly instances: number; readonly bytes: number; readonly resumedInstances: number; readonly digestMismatches: number; readonly firstImageMs?: number | undefined }>;
   /** Copies that a restart resumed, which nobody here started. */
   listTransfers?(): Promise<readonly TransferView[]>;
 }

@@ -10,6 +10,8 @@ import type { Purpose, TransferProgress, TransferView } from './views.ts';
 const KEPT = 200;
 /** Copies at one time; more are refused so that nobody's ask starves the others. */
 const RUNNING_LIMIT = 16;
+/** How often a copy is looked at that nobody here started. */
+const WATCH_MS = 500;
 
 /** Starts copies in the background and lets any number of readers follow them. */
 export interface TransferDesk {
@@ -34,7 +36,7 @@ export function openTransferDesk({ port, clock, random }: { port: FetchPort; clo
   const entries = new Map<string, Entry>();
   const find = (id: string): Entry => {
     const entry = entries.get(id);
-    if (entry === undefined) throw new MeshError('NOT_FOUND', 'TRANSFER_UNKNOWN', 'This copy is not known here. It may have ended before the node restarted; look at the history.');
+    if (entry === undefined) throw unknownTransfer();
     return entry;
   };
   const change = (entry: Entry, part: Partial<TransferView>): void => {
@@ -58,6 +60,17 @@ export function openTransferDesk({ port, clock, random }: { port: FetchPort; clo
     } catch (thrown) {
       const state = entry.stop.signal.aborted ? 'cancelled' : 'failed';
       change(entry, { state, finishedAtEpochMs: clock.now(), ...(state === 'failed' ? { failure: problemOf(thrown) } : {}) });
+    }
+  }
+
+  /** A copy that goes on since before a restart: looked at, now and then, until it ends. */
+  async function watch(id: string, signal: AbortSignal, onChange: (view: TransferView) => void): Promise<TransferView> {
+    for (;;) {
+      const view = (await port.listTransfers?.())?.find((one) => one.id === id);
+      if (view === undefined) throw unknownTransfer();
+      onChange(view);
+      if ((view.state !== 'running' && view.state !== 'queued') || signal.aborted) return view;
+      await clock.sleep(WATCH_MS, signal).catch(() => undefined);
     }
   }
 
@@ -91,6 +104,7 @@ export function openTransferDesk({ port, clock, random }: { port: FetchPort; clo
       return [...own, ...elsewhere.filter((view) => !known.has(view.studyInstanceUid))].sort((a, b) => b.startedAtEpochMs - a.startedAtEpochMs);
     },
     async follow(id, signal, onChange) {
+      if (!entries.has(id)) return watch(id, signal, onChange);
       const entry = find(id);
       const tell = (): void => onChange(entry.view);
       entry.listeners.add(tell);
@@ -120,4 +134,8 @@ function forgetOldest(entries: Map<string, Entry>): void {
     if (entries.size <= KEPT) return;
     if (entry.view.state !== 'running') entries.delete(id);
   }
+}
+
+function unknownTransfer(): MeshError {
+  return new MeshError('NOT_FOUND', 'TRANSFER_UNKNOWN', 'This copy is not known here. It may have ended before the node restarted; look at the history.');
 }

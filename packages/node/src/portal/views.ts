@@ -20,7 +20,7 @@ export interface TransferProgress {
   readonly instancesTotal: number;
   readonly bytesVerified: number;
   readonly bytesTotal: number;
-  readonly firstImageMs?: number;
+  readonly firstImageMs?: number | undefined;
 }
 
 /** Why something stopped: a closed code, a stable reason, a sentence without patient data. */

@@ -5,7 +5,7 @@ import { momentText } from '../format.ts';
 import { useSettings } from '../settings.tsx';
 import { answeredOf, missingOf, type Answered } from './coverage.ts';
 
-const SHAPES: Readonly<Record<Answered, string>> = { answered: '●', stale: '◐', missing: '○', excluded: '×' };
+const SHAPES: Readonly<Record<Answered, string>> = { answered: '●', stale: '◐', missing: '○', silent: '◌' };
 
 /** Who answered, who did not and since when: one pip per hospital, and the verdict in a sentence. */
 export function Completeness({ coverage, found, busy, onAskAgain }: { readonly coverage: Coverage; readonly found: number; readonly busy: boolean; readonly onAskAgain: () => void }): ReactNode {
@@ -32,7 +32,7 @@ function Pip({ node }: { readonly node: CoverageNode }): ReactNode {
     answered: words.answered,
     stale: words.stale(momentText(node.asOfEpochMs ?? 0, language)),
     missing: words.notAsked,
-    excluded: words.excluded,
+    silent: words.silent,
   }[answered];
   return (
     <li className={`pip pip-${answered}`}>
@@ -45,6 +45,7 @@ function Pip({ node }: { readonly node: CoverageNode }): ReactNode {
 
 function useVerdict(coverage: Coverage, found: number): string {
   const { words, language } = useSettings();
+  if (coverage.nodes.length === 1 && coverage.nodes[0]?.nodeId === '') return words.alone;
   if (!coverage.indexReachable) return words.indexAway;
   const missing = missingOf(coverage);
   if (coverage.notAsked > 0) return words.someNotAsked(found, coverage.notAsked, coverage.asked, missing.map((node) => node.name).join(words.comma));

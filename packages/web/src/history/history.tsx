@@ -6,7 +6,7 @@ import type { HistoryStudy, HistoryView, Purpose } from '../api/types.ts';
 import { Problem } from '../problem.tsx';
 import { useWords } from '../settings.tsx';
 import { Completeness } from './completeness.tsx';
-import { missingOf } from './coverage.ts';
+import { answeredOf, missingOf } from './coverage.ts';
 import { MismatchDialog } from './mismatch-dialog.tsx';
 import { StudyRow } from './study-row.tsx';
 import type { Transfers } from './use-transfers.ts';
@@ -81,7 +81,7 @@ function NotShown({ view }: { readonly view: HistoryView }): ReactNode {
   return (
     <section className="not-shown" aria-labelledby="not-shown">
       <h2 id="not-shown">{words.notShown}</h2>
-      <ul>{missing.map((node) => <li key={node.nodeId}>{words.notShownNode(node.name, words.notAsked)}</li>)}</ul>
+      <ul>{missing.map((node) => <li key={node.nodeId}>{words.notShownNode(node.name, answeredOf(node) === 'silent' ? words.silent : words.notAsked)}</li>)}</ul>
     </section>
   );
 }

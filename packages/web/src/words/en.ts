@@ -1,6 +1,5 @@
 /** English. A fact, what it means, one action. Every other language has the same keys. */
 export const en = {
-  title: 'Meridian',
   skip: 'Skip to content',
   thisHospital: 'This hospital',
   language: 'Language',
@@ -40,7 +39,8 @@ export const en = {
   stale: (since: string) => `as of ${since}`,
   pending: (count: number) => `${count} not announced yet`,
   notAsked: 'could not be asked',
-  excluded: 'left the mesh',
+  silent: 'has announced nothing yet',
+  alone: 'This hospital has not joined the mesh yet. This list shows its own images only; there may be studies we cannot see.',
   noneFound: (hospitals: number, time: string) => `No imaging found. ${hospitals === 1 ? '1 hospital' : `All ${hospitals} hospitals`} answered at ${time}.`,
   allAnswered: (found: number, hospitals: number, time: string) => `${found} ${found === 1 ? 'study' : 'studies'} found. ${hospitals === 1 ? '1 hospital' : `All ${hospitals} hospitals`} answered at ${time}.`,
   someNotAsked: (found: number, missing: number, hospitals: number, names: string) => `${found} found so far. ${missing} of ${hospitals} hospitals could not be asked: ${names}. There may be studies we cannot see.`,
@@ -65,7 +65,6 @@ export const en = {
   openStudy: (what: string) => `Open ${what}`,
   fetchStudy: (what: string) => `Fetch ${what}`,
   cancel: 'Cancel',
-  close: 'Close',
   copyStarting: (hospital: string) => `Asking ${hospital} for the study…`,
   copying: (done: number, total: number) => `Copying ${done} of ${total} images – you can start reading.`,
   copyDone: (count: number) => `Copied: ${count} images, every one verified.`,

@@ -2,7 +2,6 @@ import type { Words } from './en.ts';
 
 /** 简体中文 */
 export const zhCN: Words = {
-  title: 'Meridian',
   skip: '跳到正文',
   thisHospital: '本院',
   language: '语言',
@@ -42,7 +41,8 @@ export const zhCN: Words = {
   stale: (since) => `截至 ${since}`,
   pending: (count) => `${count} 项待上报`,
   notAsked: '未能查询',
-  excluded: '已退出网络',
+  silent: '尚无上报',
+  alone: '本院尚未加入网络，此列表只含本院影像，可能还有未显示的检查。',
   noneFound: (hospitals, time) => `未找到影像检查。${hospitals} 家医院均已在 ${time} 答复。`,
   allAnswered: (found, hospitals, time) => `找到 ${found} 项检查。${hospitals} 家医院均已在 ${time} 答复。`,
   someNotAsked: (found, missing, hospitals, names) => `${found === 0 ? '目前未找到' : `目前找到 ${found} 项`}。${hospitals} 家医院中有 ${missing} 家未能查询：${names}，可能还有未显示的检查。`,
@@ -67,7 +67,6 @@ export const zhCN: Words = {
   openStudy: (what) => `打开 ${what}`,
   fetchStudy: (what) => `调入 ${what}`,
   cancel: '取消',
-  close: '关闭',
   copyStarting: (hospital) => `正在向${hospital}请求……`,
   copying: (done, total) => `正在调入 ${done}/${total} 张，可以先开始阅片。`,
   copyDone: (count) => `已调入 ${count} 张，逐张校验无误。`,

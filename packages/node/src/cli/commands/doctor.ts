@@ -1,7 +1,7 @@
-import { statfs, access } from 'node:fs/promises';
-import { join } from 'node:path';
+import { statfs } from 'node:fs/promises';
 import { MeshError } from '@meridian/shared/errors';
 import { loadNodeConfig } from '../../config.ts';
+import { isEnrolled } from '../../federation/identity-files.ts';
 import { adviceOf, type DoctorAdvice, type DoctorFacts } from '../../portal/doctor.ts';
 import { portAnswers } from '../../portal/probe.ts';
 import type { CommandOutcome, CommandParts } from '../command.ts';
@@ -39,15 +39,8 @@ async function localFacts({ folder, env, clock }: CommandParts): Promise<DoctorF
   return {
     nowEpochMs: clock.now(),
     running: false,
-    joined: await exists(join(folder, 'federation')),
+    joined: isEnrolled(folder),
     ...(space === undefined ? {} : { disk: { freeBytes: space.bavail * space.bsize, totalBytes: space.blocks * space.bsize, readOnly: false } }),
     ...(dimse.port === 0 ? {} : { dimse: { host: dimse.host, port: dimse.port, answering: await portAnswers(dimse.host === '0.0.0.0' ? '127.0.0.1' : dimse.host, dimse.port) } }),
   };
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -58,6 +58,7 @@ export async function history({ terminal, connect, clock }: CommandParts, person
 }
 
 function coverageLines({ coverage, studies }: HistoryAnswer, complete: boolean, say: CommandParts['terminal']['say']): string[] {
+  if (coverage.nodes.length === 1 && coverage.nodes[0]?.nodeId === '') return [say('alone')];
   if (!coverage.indexReachable) return [say('indexAway')];
   const away = coverage.nodes.filter((node) => !isAnswered(node.state) && !isStale(node.state));
   const stale = coverage.nodes.filter((node) => isStale(node.state));
@@ -68,9 +69,9 @@ function coverageLines({ coverage, studies }: HistoryAnswer, complete: boolean, 
 }
 
 function isAnswered(state: string): boolean {
-  return /^(current|answered|self|local)$/i.test(state);
+  return state === 'current' || state === 'self';
 }
 
 function isStale(state: string): boolean {
-  return /^stale$/i.test(state);
+  return state === 'stale';
 }

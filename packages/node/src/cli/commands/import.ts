@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { ImportProgress, ImportResult } from '../../media/import-folder.ts';
+import type { ImportProgress, ImportResult } from '../../store/import-result.ts';
 import type { CommandOutcome, CommandParts } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
 
