@@ -14,29 +14,29 @@ import { openNodeAudit, type AuditLog } from '../audit/node-audit.ts';
 import { element } from '../dicom/testing/build-dataset.ts';
 import type { Federation } from '../federation/federation.ts';
 import { openIndexChannel } from '../federation/index-channel.ts';
+import { openTestFeed, type TestFeed } from '../federation/test-feed.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { openAdvertise, type Advertise } from './advertise.ts';
-import { openTestIndex, type TestIndex } from './test-index.ts';
 
 const nodeId = 'n-aaaaaaaaaaaaaaaa' as NodeId;
 const studyUid = (study: number): string => `1.2.826.0.1.${study}`;
 
 interface Hospital {
-  readonly index: TestIndex;
+  readonly index: TestFeed;
   readonly store: Store;
   readonly audit: AuditLog;
   readonly signingKey: SigningKey;
   advertise: Advertise;
   /** The evaluator cannot be reached. */
   isEvaluatorDown: boolean;
-  reopen(faults?: { dropOutboxRow?: boolean }): Promise<void>;
-  ingest(study: number, instance?: number, options?: { person?: boolean }): Promise<void>;
-  settled(timeoutMs?: number): Promise<void>;
+  readonly reopen: (faults?: { dropOutboxRow?: boolean }) => Promise<void>;
+  readonly ingest: (study: number, instance?: number, options?: { person?: boolean }) => Promise<void>;
+  readonly settled: (timeoutMs?: number) => Promise<void>;
 }
 
 async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'meridian-advertise-'));
-  const index = await openTestIndex();
+  const index = await openTestFeed();
   const store = await openStore({ folder, clock, random, log: silentLog, limits: { quietTimeMs: 3_600_000 } });
   const audit = await openNodeAudit({ folder, clock, random });
   const signingKey = createSigningKey();
@@ -85,7 +85,7 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
   }
 }
 
-const studiesOf = (index: TestIndex): string[] => index.entries.map(({ manifest }) => `${manifest.studyInstanceUid.split('.').at(-1)} v${manifest.version}`);
+const studiesOf = (index: TestFeed): string[] => index.entries.map(({ manifest }) => `${manifest.studyInstanceUid.split('.').at(-1)} v${manifest.version}`);
 
 test('a study that has settled is advertised once, signed, with the list that it binds; a late instance makes the next version', async () => {
   await withHospital(async ({ index, store, audit, signingKey, advertise, ingest, settled }) => {

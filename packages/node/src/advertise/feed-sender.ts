@@ -1,8 +1,8 @@
-import type { ClientDuplexStream } from '@grpc/grpc-js';
 import { asMeshError, MeshError } from '@meridian/shared/errors';
 import { SignedObject } from '@meridian/shared/generated/meridian/v1/common';
 import type { AdvertiseRequest, AdvertiseResponse } from '@meridian/shared/generated/meridian/v1/manifest';
 import { fromServiceError } from '@meridian/shared/grpc';
+import type { IndexChannel } from '../federation/federation.ts';
 import type { FeedDatabase } from './feed-tables.ts';
 import type { AdvertiseParts } from './parts.ts';
 
@@ -23,7 +23,7 @@ const ANSWER_TIMEOUT_MS = 30_000;
 const RECONNECT_MS = 5_000;
 const MAX_SENT_FROM = Number.MAX_SAFE_INTEGER;
 
-type Call = ClientDuplexStream<AdvertiseRequest, AdvertiseResponse>;
+type Call = ReturnType<IndexChannel['manifests']['advertise']>;
 
 /** @param parts.pending studies known here that are not in the feed yet. */
 export function openFeedSender(parts: AdvertiseParts & { readonly database: FeedDatabase; readonly pending: () => Promise<number>; readonly onAcknowledged: () => void }): FeedSender {

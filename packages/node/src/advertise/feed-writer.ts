@@ -53,6 +53,7 @@ export function openFeedWriter(parts: AdvertiseParts & { readonly database: Feed
   const pass = async (): Promise<boolean> => {
     const { change_seq: cursor } = await database.read.selectFrom('feed').select('change_seq').executeTakeFirstOrThrow();
     const changes = await store.changes.after(cursor, BATCH);
+    await learnKeys(changes);
     for (const [place, change] of changes.entries()) {
       if (closing.signal.aborted) return false;
       const entry = ADVERTISED_KINDS.has(change.kind) ? await prepare(change) : undefined;
@@ -60,6 +61,16 @@ export function openFeedWriter(parts: AdvertiseParts & { readonly database: Feed
       if (entry !== undefined || place === changes.length - 1) await advance(change.seq, entry);
     }
     return changes.length === BATCH;
+  };
+
+  /** One question to the evaluator for many patients; where it fails, those who are known still go on. */
+  const learnKeys = async (changes: readonly Change[]): Promise<void> => {
+    const uids = new Set(changes.filter(({ kind }) => ADVERTISED_KINDS.has(kind)).map(({ studyInstanceUid }) => studyInstanceUid));
+    if (uids.size < 2) return;
+    const studies = await store.studies.findStudies({ studyInstanceUids: [...uids], limit: BATCH });
+    await federation.patientKeys(studies.filter(({ copyOf }) => copyOf === undefined).flatMap(({ personIds }) => personIds), closing.signal).catch((thrown: unknown) => {
+      log.debug({ event: 'patient-keys-not-learnt', reason: asMeshError(thrown).reason });
+    });
   };
 
   const prepare = async (change: Change): Promise<Prepared | undefined> => {

@@ -79,6 +79,7 @@ async function withRoom(run: (room: Room) => Promise<void>): Promise<void> {
       if (room.evaluatorIsDown) throw new MeshError('UNAVAILABLE', 'PATIENT_KEY_UNAVAILABLE', 'down');
       return ids.map(({ value }) => ({ key: sha256(value), epoch: '1' }));
     },
+    knownPatientKeys: async (ids: readonly TypedPersonId[]) => ids.map(({ value }) => ({ key: sha256(value), epoch: '1' })),
   } as unknown as Federation;
   const open = (): Promise<Consent> => openConsent({ folder, store, federation, audit, clock, random, log: silentLog });
   const room: Room = {

@@ -1,5 +1,4 @@
 import { readConsent, type ConsentStatement } from '@meridian/shared/consent';
-import { MeshError } from '@meridian/shared/errors';
 import { CLOCK_TOLERANCE_MS, checkGrant, readGrant, type GrantCheck, type GrantClaims, type HeldStudy } from '@meridian/shared/grant';
 import type { StudyInstanceUid } from '@meridian/shared/identifiers';
 import type { ConsentDatabase } from './consent-tables.ts';
@@ -64,15 +63,8 @@ async function factsFor(parts: ConsentParts & { readonly database: ConsentDataba
 async function heldStudy(parts: ConsentParts, studyUid: StudyInstanceUid): Promise<HeldStudy | undefined> {
   const study = await parts.store.studies.study(studyUid);
   if (study === undefined || study.copyOf !== undefined) return undefined;
-  try {
-    // Keys of advertised studies are in the cache, so this needs no index.
-    const keys = await parts.federation.patientKeys(study.personIds, AbortSignal.timeout(2_000));
-    return { modalities: study.modalities, studyDate: study.studyDate, patientKeys: statedKeys(keys) };
-  } catch (thrown) {
-    if (!(thrown instanceof MeshError)) throw thrown;
-    parts.log.warn({ event: 'patient-key-unknown', reason: thrown.reason });
-    return { modalities: study.modalities, studyDate: study.studyDate, patientKeys: [] };
-  }
+  // An advertised study's keys are in the cache, under every epoch that a consent may name.
+  return { modalities: study.modalities, studyDate: study.studyDate, patientKeys: statedKeys(await parts.federation.knownPatientKeys(study.personIds)) };
 }
 
 /** @returns the peer that presented the grant first: this one, or another. */

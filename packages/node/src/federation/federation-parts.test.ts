@@ -120,6 +120,7 @@ test('patient keys are asked once, kept without the id, and known offline; a fal
       const rotated = await keys.patientKeys([parsePersonId('110101900308199')]);
       expect(rotated[0]?.epoch).toBe('2');
       expect((await keys.patientKeys(ids.slice(0, 1)))[0]).toMatchObject({ epoch: '2' });
+      expect((await keys.knownPatientKeys(ids.slice(0, 2))).map(({ epoch }) => epoch).toSorted()).toEqual(['1', '1', '2']);
     } finally {
       channel.close();
       await database.close();

@@ -41,6 +41,8 @@ export interface Federation {
   readonly channel: IndexChannel;
   /** One pseudonym for each id, in order; see {@link openPatientKeys}. */
   patientKeys(ids: readonly TypedPersonId[], signal?: AbortSignal): Promise<PatientKey[]>;
+  /** Every pseudonym known here for these ids, of all epochs of the evaluator's key; asks nobody. */
+  knownPatientKeys(ids: readonly TypedPersonId[]): Promise<PatientKey[]>;
   /** Listeners are called in turn; the cursor moves once all have resolved. @returns a function that ends it. */
   onPush(listener: PushListener): () => void;
   /** Tells the index where this node listens; while it is down, at the next connection. */
@@ -110,6 +112,7 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
     onTrustChange: trust.onChange,
     channel,
     patientKeys: keys.patientKeys,
+    knownPatientKeys: keys.knownPatientKeys,
     onPush: (listener) => {
       listeners.push(listener);
       return () => void listeners.splice(listeners.indexOf(listener), 1);
@@ -134,7 +137,7 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
 }
 
 /** What the federation room itself does with events of the push channel: trust-list news and the time of the index. */
-function openOwnListener(parts: { trust: TrustStore; channel: IndexChannel; clock: Clock; log: Logger }): { listen: PushListener; clockAheadMs(): number | undefined } {
+function openOwnListener(parts: { trust: TrustStore; channel: IndexChannel; clock: Clock; log: Logger }): { readonly listen: PushListener; readonly clockAheadMs: () => number | undefined } {
   const { trust, channel, clock, log } = parts;
   let aheadMs: number | undefined;
   const takeTrust = async (news: TrustNews): Promise<void> => {

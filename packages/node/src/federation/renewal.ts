@@ -12,9 +12,9 @@ import { checkCertificate } from './join.ts';
 /** Keeps the TLS certificate fresh. */
 export interface Renewal {
   /** A new key and certificate at once. @throws MeshError PERMISSION_DENIED / NODE_NOT_ACTIVE, UNAVAILABLE / INDEX_UNREACHABLE */
-  renewNow(): Promise<void>;
+  readonly renewNow: () => Promise<void>;
   /** When the certificate in use runs out, epoch milliseconds. */
-  expiresAtEpochMs(): number;
+  readonly expiresAtEpochMs: () => number;
   close(): Promise<void>;
 }
 

@@ -14,9 +14,9 @@ export interface TrustStore {
    * @returns whether it was newer; it is durable then.
    * @throws MeshError as {@link applyTrustNews}: an older list, a gap, a false signature change nothing.
    */
-  offer(news: TrustNews): Promise<boolean>;
+  readonly offer: (news: TrustNews) => Promise<boolean>;
   /** Called after every newer list. @returns a function that ends it. */
-  onChange(listener: (view: TrustView) => void): () => void;
+  readonly onChange: (listener: (view: TrustView) => void) => () => void;
 }
 
 const HEAD = '';

@@ -5,7 +5,7 @@ import { ManifestServiceService, StudyManifest } from '@meridian/shared/generate
 import { errorOfCall } from '@meridian/shared/grpc';
 
 /** For tests: the index's end of the feed, over a real socket, that can go away and come back. */
-export interface TestIndex {
+export interface TestFeed {
   readonly address: string;
   readonly credentials: ChannelCredentials;
   /** What is durable, in order of arrival. */
@@ -22,10 +22,10 @@ export interface TestIndex {
 }
 
 /** For tests: listens on a free port of 127.0.0.1 and keeps it over restarts. */
-export async function openTestIndex(): Promise<TestIndex> {
+export async function openTestFeed(): Promise<TestFeed> {
   let server: Server | undefined;
   let port = 0;
-  const index: TestIndex = {
+  const index: TestFeed = {
     get address() { return `127.0.0.1:${port}`; },
     credentials: ChannelCredentials.createInsecure(),
     entries: [], heartbeats: [], doubled: 0, gapDue: false, cutAfter: Infinity,
@@ -40,7 +40,7 @@ export async function openTestIndex(): Promise<TestIndex> {
   return index;
 }
 
-function serve(index: TestIndex, call: ServerDuplexStream<AdvertiseRequest, AdvertiseResponse>): void {
+function serve(index: TestFeed, call: ServerDuplexStream<AdvertiseRequest, AdvertiseResponse>): void {
   let feedId = '';
   let taken = 0;
   const held = (): number => index.entries.filter((entry) => entry.feedId === feedId).length;
