@@ -1,4 +1,4 @@
-// @peculiar/x509 finds its parts by decorators and refuses to load without this.
+// @peculiar/x509 resolves its parts by decorators and needs this first.
 import 'reflect-metadata';
 import { createHash, X509Certificate as NodeCertificate } from 'node:crypto';
 import { connect, type DetailedPeerCertificate } from 'node:tls';
@@ -26,7 +26,8 @@ export interface TlsKeyRequest {
 /** Makes a TLS key and asks for a certificate over it. The index chooses the names; the request's subject is ignored. */
 export async function createTlsKeyRequest(): Promise<TlsKeyRequest> {
   const keys = await crypto.subtle.generateKey(TLS_KEY, true, ['sign', 'verify']);
-  const request = await Pkcs10CertificateRequestGenerator.create({ name: 'CN=meridian-node', keys, signingAlgorithm: TLS_KEY });
+  // The crypto is named here: another library in the same process may set the certificate library's own default.
+  const request = await Pkcs10CertificateRequestGenerator.create({ name: 'CN=meridian-node', keys, signingAlgorithm: TLS_KEY }, crypto);
   const pkcs8 = Buffer.from(await crypto.subtle.exportKey('pkcs8', keys.privateKey));
   return { privateKeyPem: pemOf('PRIVATE KEY', pkcs8), certificateSigningRequest: Buffer.from(request.rawData) };
 }

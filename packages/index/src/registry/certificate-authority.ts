@@ -1,3 +1,5 @@
+// @peculiar/x509 resolves its parts by decorators and needs this first.
+import 'reflect-metadata';
 import { createPublicKey, X509Certificate, type webcrypto } from 'node:crypto';
 import {
   AuthorityKeyIdentifierExtension, BasicConstraintsExtension, ExtendedKeyUsage, ExtendedKeyUsageExtension, KeyUsageFlags, KeyUsagesExtension, Pkcs10CertificateRequest,
@@ -43,6 +45,8 @@ export interface CertificateAuthority {
   issueNodeCertificate(node: { readonly nodeId: string; readonly peerId: string; readonly certificateSigningRequest: Uint8Array; readonly nowEpochMs: number }): Promise<IssuedCertificate>;
 }
 
+/* The crypto is named at every call: another library in the same process may set the certificate library's own default. */
+
 /** Makes the CA: P-256, ten years, signs end certificates only. */
 export async function createCertificateAuthority(name: string, parts: { readonly random: Random; readonly nowEpochMs: number }): Promise<KeyAndCertificate> {
   const keys = await crypto.subtle.generateKey(SIGNING, true, ['sign', 'verify']);
@@ -53,8 +57,8 @@ export async function createCertificateAuthority(name: string, parts: { readonly
     notAfter: new Date(parts.nowEpochMs + CA_LIFETIME_MS),
     signingAlgorithm: SIGNING,
     keys,
-    extensions: [new BasicConstraintsExtension(true, 0, true), new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true), await SubjectKeyIdentifierExtension.create(keys.publicKey)],
-  });
+    extensions: [new BasicConstraintsExtension(true, 0, true), new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true), await SubjectKeyIdentifierExtension.create(keys.publicKey, false, crypto)],
+  }, crypto);
   return { privateKeyPem: await privatePem(keys.privateKey), certificatePem: pemOf('CERTIFICATE', Buffer.from(certificate.rawData)) };
 }
 
@@ -81,9 +85,9 @@ export async function openCertificateAuthority(files: KeyAndCertificate, parts: 
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
         new ExtendedKeyUsageExtension(subject.usages),
         new SubjectAlternativeNameExtension(subject.names),
-        await AuthorityKeyIdentifierExtension.create(publicKey),
+        await AuthorityKeyIdentifierExtension.create(publicKey, false, crypto),
       ],
-    });
+    }, crypto);
   return {
     certificatePem: files.certificatePem,
     spkiSha256: spkiSha256Of(files.certificatePem),
@@ -110,7 +114,7 @@ async function requestedKey(der: Uint8Array): Promise<{ key: webcrypto.CryptoKey
     const spki = Buffer.from(request.publicKey.rawData);
     const details = createPublicKey({ key: spki, format: 'der', type: 'spki' });
     if (details.asymmetricKeyType !== 'ec' || details.asymmetricKeyDetails?.namedCurve !== 'prime256v1') throw requestInvalid();
-    if (!(await request.verify())) throw requestInvalid();
+    if (!(await request.verify(crypto))) throw requestInvalid();
     const key = await crypto.subtle.importKey('spki', spki, SIGNING, true, ['verify']);
     return { key, spkiSha256: sha256(details.export({ format: 'der', type: 'spki' })) };
   } catch (cause) {
