@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { Socket } from 'node:net';
-import fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyPluginCallback, type FastifyReply, type FastifyRequest } from 'fastify';
+import fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyReply, type FastifyRequest } from 'fastify';
 import { MeshError } from '@meridian/shared/errors';
 import type { Logger } from '@meridian/shared/log';
 import { systemClock, type Clock } from '@meridian/shared/platform/clock';
@@ -14,7 +14,7 @@ import { allowedHostNames, checkHost, checkOrigin, isLoopback } from './request-
 import { setSecurityHeaders } from './security-headers.ts';
 
 /** A door: a Fastify plugin that adds its routes, each with `config: { policy }`. */
-export type Door = FastifyPluginAsync | FastifyPluginCallback;
+export type Door = FastifyPluginAsync;
 
 /** Decides whether this request may do what the route's policy allows; throws a MeshError if not. */
 export type Authorise = (request: FastifyRequest, policy: RoutePolicy) => Promise<void>;
@@ -100,7 +100,7 @@ export async function openHttp(options: HttpOptions): Promise<HttpServer> {
       // A wrapper, so that the default policy holds for this door alone.
       await app.register(async (scope) => {
         scope.addHook('onRoute', (route) => requirePolicy(route, mountOptions.policy));
-        await scope.register(door as FastifyPluginAsync);
+        await scope.register(door);
       });
     },
     ready: async () => {

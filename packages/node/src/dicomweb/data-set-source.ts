@@ -1,0 +1,72 @@
+import { promisify } from 'node:util';
+import { inflateRaw } from 'node:zlib';
+import { MeshError } from '@meridian/shared/errors';
+import { coerceDataset, type Coercion } from '../dicom/coerce.ts';
+import type { ReadAt } from '../dicom/frames.ts';
+import type { DicomJson } from '../dicom/json.ts';
+import { part10Prefix } from '../dicom/part10.ts';
+import { pixelDataOf } from '../dicom/pixel-data-place.ts';
+import { encodingOf, EXPLICIT_VR_LITTLE_ENDIAN } from '../dicom/transfer-syntaxes.ts';
+import type { InstanceRow } from '../store/rows.ts';
+import type { StudyReader } from '../store/study-reader.ts';
+
+const inflate = promisify(inflateRaw);
+/** A header that is rewritten is held whole; so is a deflated data set that must be looked into. */
+const MAX_HELD_BYTES = 256 * 1024 * 1024;
+
+/** The syntax an instance is served in: deflated ones whose header is rewritten are inflated, all others stay. */
+export function servedTransferSyntax(row: InstanceRow, coercion: Coercion | undefined): string {
+  return coercion !== undefined && encodingOf(row.transferSyntaxUid).deflated ? EXPLICIT_VR_LITTLE_ENDIAN : row.transferSyntaxUid;
+}
+
+/**
+ * A Part 10 file of an instance: our prefix and the stored data set bytes, or those with a rewritten header where a
+ * copy is served under a local patient. Pixel data is streamed.
+ */
+export async function* part10File(studies: StudyReader, row: InstanceRow, coercion: Coercion | undefined): AsyncGenerator<Buffer> {
+  yield part10Prefix({ sopClassUid: row.sopClassUid, sopInstanceUid: row.sopInstanceUid, transferSyntaxUid: servedTransferSyntax(row, coercion) });
+  if (coercion === undefined) {
+    yield* studies.openDataSet(row) as AsyncIterable<Buffer>;
+    return;
+  }
+  const { deflated } = encodingOf(row.transferSyntaxUid);
+  const pixels = deflated ? undefined : pixelDataOf(await studies.header(row.sopInstanceUid), row.transferSyntaxUid);
+  const headerLength = pixels?.elementOffset ?? row.bytes;
+  const headerBytes = deflated ? await inflated(studies, row) : await held(studies, row, headerLength);
+  yield coerceDataset({ ...coercion, headerBytes, transferSyntaxUid: row.transferSyntaxUid });
+  if (pixels !== undefined) yield* studies.openDataSet(row, { offset: headerLength, length: row.bytes - headerLength }) as AsyncIterable<Buffer>;
+}
+
+/** Random access to a data set, in the bytes that its header JSON counts: inflated where it is deflated. */
+export async function dataSetReader(studies: StudyReader, row: InstanceRow): Promise<ReadAt> {
+  if (!encodingOf(row.transferSyntaxUid).deflated) return (offset, length) => studies.readDataSet(row, offset, length);
+  const bytes = await inflated(studies, row);
+  return async (offset, length) => bytes.subarray(offset, offset + length);
+}
+
+/** Every BulkDataURI of a header, as the header reader wrote it. */
+export function bulkReferences(dataset: DicomJson): Set<string> {
+  const found = new Set<string>();
+  const walk = (items: DicomJson): void => {
+    for (const element of Object.values(items)) {
+      if (element.BulkDataURI !== undefined) found.add(element.BulkDataURI);
+      else if (element.vr === 'SQ') for (const item of element.Value ?? []) walk(item as DicomJson);
+    }
+  };
+  walk(dataset);
+  return found;
+}
+
+async function held(studies: StudyReader, row: InstanceRow, length: number): Promise<Buffer> {
+  if (length > MAX_HELD_BYTES) throw new MeshError('RESOURCE_EXHAUSTED', 'HEADER_TOO_LARGE', 'This object is too large to be served under the local patient id.');
+  return studies.readDataSet(row, 0, length);
+}
+
+async function inflated(studies: StudyReader, row: InstanceRow): Promise<Buffer> {
+  try {
+    return await inflate(await held(studies, row, row.bytes), { maxOutputLength: MAX_HELD_BYTES });
+  } catch (error) {
+    if (error instanceof MeshError) throw error;
+    throw new MeshError('DATA_LOSS', 'DATA_SET_BROKEN', 'The deflated data set of this object cannot be inflated.', { cause: error });
+  }
+}

@@ -1,0 +1,110 @@
+import { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { MeshError } from '@meridian/shared/errors';
+import { openFrames, type Frames } from '../dicom/frames.ts';
+import { bulkUri, firstNumber, type DicomJson } from '../dicom/json.ts';
+import { TAG } from '../dicom/tags.ts';
+import { encodingOf, EXPLICIT_VR_LITTLE_ENDIAN } from '../dicom/transfer-syntaxes.ts';
+import { baseUrlOf, instanceUrl } from './addresses.ts';
+import { bulkReferences, dataSetReader } from './data-set-source.ts';
+import type { DicomwebParts } from './dicomweb.ts';
+import { entityTag, isUnchanged } from './entity-tags.ts';
+import { heldInstance, type HeldInstance } from './held.ts';
+import { writeMultipart, type OutgoingPart } from './multipart-writer.ts';
+import { chooseStored, frameMediaType, OCTET_STREAM } from './representations.ts';
+
+/** Address of an instance. */
+export interface InstanceParams {
+  readonly study: string;
+  readonly series: string;
+  readonly instance: string;
+}
+
+const INSTANCE = '/studies/:study/series/:series/instances/:instance';
+const MAX_LISTED_FRAMES = 10_000;
+const CHUNK_BYTES = 1024 * 1024;
+
+/** Retrieve transaction for frames as stored and for bulk data (PS3.18 10.4.1.1.4, 10.4.1.1.5). */
+export function mountFrames(app: FastifyInstance, parts: DicomwebParts): void {
+  const config = { policy: 'clinical-read' } as const;
+  app.get<{ Params: InstanceParams & { frames: string } }>(`${INSTANCE}/frames/:frames`, { config }, async (request, reply) =>
+    sendFrames(parts, await heldInstance(parts, request.params), parseFrameList(request.params.frames), request, reply));
+  app.get<{ Params: InstanceParams & { reference: string } }>(`${INSTANCE}/bulkdata/:reference`, { config }, async (request, reply) => {
+    const held = await heldInstance(parts, request.params);
+    if (request.params.reference.toUpperCase() === TAG.PixelData) return sendFrames(parts, held, 'all', request, reply);
+    return sendBulk(parts, held, request.params.reference, request, reply);
+  });
+}
+
+/**
+ * Frame numbers of an address, `1,2,3`, from 1.
+ * @throws MeshError INVALID_ARGUMENT / FRAME_LIST_INVALID
+ */
+export function parseFrameList(text: string): number[] {
+  const list = text.split(',');
+  if (list.length > MAX_LISTED_FRAMES || list.some((one) => !/^[1-9]\d{0,8}$/.test(one.trim()))) throw new MeshError('INVALID_ARGUMENT', 'FRAME_LIST_INVALID', 'A list of frames is numbers from 1, separated by commas.');
+  return list.map(Number);
+}
+
+/** The frames of an instance, and its header. Offsets are found without reading pixels. */
+export async function framesOf(parts: DicomwebParts, { instance }: HeldInstance): Promise<{ header: DicomJson; frames: Frames; read: (offset: number, length: number) => Promise<Buffer> }> {
+  const header = await parts.store.studies.header(instance.sopInstanceUid);
+  const read = await dataSetReader(parts.store.studies, instance);
+  return { header, read, frames: await openFrames({ dataset: header, transferSyntaxUid: instance.transferSyntaxUid, read }) };
+}
+
+async function sendFrames(parts: DicomwebParts, held: HeldInstance, asked: readonly number[] | 'all', request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const { instance } = held;
+  const opened = await framesOf(parts, held);
+  const { encapsulated, count } = opened.frames;
+  const numbers = asked === 'all' ? Array.from({ length: count }, (_, index) => index + 1) : asked;
+  // Told before the first byte leaves, not in the middle of an answer.
+  for (const number of numbers) await opened.frames.place(number);
+  const type = encapsulated ? frameMediaType(instance.transferSyntaxUid) : OCTET_STREAM;
+  const transferSyntaxUid = encapsulated ? instance.transferSyntaxUid : EXPLICIT_VR_LITTLE_ENDIAN;
+  const packing = chooseStored(request.headers.accept, [{ type, transferSyntaxUid }], numbers.length > 1);
+  if (isUnchanged(request, reply, entityTag([instance], undefined, 'frames', numbers.join(',')))) return reply.send();
+  await parts.onRead?.({ kind: 'view', transaction: 'frames', studyInstanceUid: instance.studyInstanceUid, instances: 1, request });
+  const swapped = !encapsulated && !encodingOf(instance.transferSyntaxUid).littleEndian && (firstNumber(opened.header, TAG.BitsAllocated) ?? 8) === 16;
+  const body = (number: number): AsyncGenerator<Buffer> => frameBytes(opened, number, swapped);
+  const partType = `${type}; transfer-syntax=${transferSyntaxUid}`;
+  const [only] = numbers;
+  if (packing === 'single' && only !== undefined) return reply.type(partType).send(Readable.from(body(only), { objectMode: false }));
+  const url = `${instanceUrl(baseUrlOf(request), instance)}/frames`;
+  const list = numbers.map((number): OutgoingPart => ({ type: partType, location: `${url}/${number}`, body: body(number) }));
+  const answer = writeMultipart(type, list);
+  return reply.type(answer.contentType).send(Readable.from(answer.bytes, { objectMode: false }));
+}
+
+/** One frame as stored, in pieces; native pixels leave as little endian whatever they are stored in. */
+async function* frameBytes(opened: { frames: Frames; read: (offset: number, length: number) => Promise<Buffer> }, number: number, swapped: boolean): AsyncGenerator<Buffer> {
+  const place = await opened.frames.place(number);
+  if (place.bitOffset !== 0 || swapped) {
+    const bytes = await opened.frames.read(number);
+    yield swapped ? Buffer.from(bytes.subarray(0, bytes.length & ~1)).swap16() : bytes;
+    return;
+  }
+  for (const range of place.ranges) {
+    for (let at = 0; at < range.length; at += CHUNK_BYTES) yield await opened.read(range.offset + at, Math.min(CHUNK_BYTES, range.length - at));
+  }
+}
+
+async function sendBulk(parts: DicomwebParts, held: HeldInstance, reference: string, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const { instance } = held;
+  const match = /^(\d{1,15})-(\d{1,15})$/.exec(reference);
+  const place = { offset: Number(match?.[1] ?? 0), length: Number(match?.[2] ?? 0) };
+  // Only what the metadata points at: other ranges would show what a copy is not served with.
+  if (match === null || !bulkReferences(await parts.store.studies.header(instance.sopInstanceUid)).has(bulkUri(place))) {
+    throw new MeshError('NOT_FOUND', 'BULK_DATA_UNKNOWN', 'This instance has no bulk data at this address. Take the address from its metadata.');
+  }
+  const packing = chooseStored(request.headers.accept, [{ type: OCTET_STREAM, transferSyntaxUid: instance.transferSyntaxUid }], false);
+  if (isUnchanged(request, reply, entityTag([instance], undefined, 'bulk', reference))) return reply.send();
+  await parts.onRead?.({ kind: 'view', transaction: 'bulkdata', studyInstanceUid: instance.studyInstanceUid, instances: 1, request });
+  const read = await dataSetReader(parts.store.studies, instance);
+  const bytes = (async function* (): AsyncGenerator<Buffer> {
+    for (let at = 0; at < place.length; at += CHUNK_BYTES) yield await read(place.offset + at, Math.min(CHUNK_BYTES, place.length - at));
+  })();
+  if (packing === 'single') return reply.type(OCTET_STREAM).send(Readable.from(bytes, { objectMode: false }));
+  const answer = writeMultipart(OCTET_STREAM, [{ type: OCTET_STREAM, location: `${instanceUrl(baseUrlOf(request), instance)}/bulkdata/${reference}`, body: bytes }]);
+  return reply.type(answer.contentType).send(Readable.from(answer.bytes, { objectMode: false }));
+}

@@ -1,0 +1,42 @@
+import { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { InstanceRow } from '../store/rows.ts';
+import { baseUrlOf, instanceUrl } from './addresses.ts';
+import { part10File, servedTransferSyntax } from './data-set-source.ts';
+import type { DicomwebParts } from './dicomweb.ts';
+import { entityTag, isUnchanged } from './entity-tags.ts';
+import { heldInstances, type HeldInstances, type ResourceParams } from './held.ts';
+import { writeMultipart, type OutgoingPart } from './multipart-writer.ts';
+import { chooseStored, DICOM } from './representations.ts';
+
+/** Retrieve transaction for whole objects (PS3.18 10.4): Part 10 files, the data set byte for byte as stored. */
+export function mountWado(app: FastifyInstance, parts: DicomwebParts): void {
+  for (const url of ['/studies/:study', '/studies/:study/series/:series', '/studies/:study/series/:series/instances/:instance']) {
+    app.get<{ Params: ResourceParams }>(url, { config: { policy: 'clinical-read' } }, (request, reply) => retrieve(parts, request, reply, request.params));
+  }
+}
+
+async function retrieve(parts: DicomwebParts, request: FastifyRequest, reply: FastifyReply, params: ResourceParams): Promise<FastifyReply> {
+  const held = await heldInstances(parts, params);
+  const { instances, coercion, study } = held;
+  const forms = instances.map((row) => ({ type: DICOM, transferSyntaxUid: servedTransferSyntax(row, coercion) }));
+  const packing = chooseStored(request.headers.accept, forms, params.instance === undefined);
+  if (isUnchanged(request, reply, entityTag(instances, coercion))) return reply.send();
+  await parts.onRead?.({ kind: 'export', transaction: 'retrieve', studyInstanceUid: study.studyInstanceUid, instances: instances.length, request });
+  const [only] = instances;
+  if (packing === 'single' && only !== undefined) {
+    return reply.type(dicomType(only, held)).send(Readable.from(part10File(parts.store.studies, only, coercion), { objectMode: false }));
+  }
+  const answer = writeMultipart(DICOM, files(parts, held, baseUrlOf(request)));
+  return reply.type(answer.contentType).send(Readable.from(answer.bytes, { objectMode: false }));
+}
+
+function* files(parts: DicomwebParts, held: HeldInstances, baseUrl: string): Generator<OutgoingPart> {
+  for (const row of held.instances) {
+    yield { type: dicomType(row, held), location: instanceUrl(baseUrl, row), body: part10File(parts.store.studies, row, held.coercion) };
+  }
+}
+
+function dicomType(row: InstanceRow, { coercion }: HeldInstances): string {
+  return `${DICOM}; transfer-syntax=${servedTransferSyntax(row, coercion)}`;
+}
