@@ -56,6 +56,14 @@ testNeeding('shared data', 'feeding byte by byte, or in odd pieces, gives what o
   }
 });
 
+testNeeding('shared data', 'identity is read from real files: missing UIDs are refused, an empty patient id is not', () => {
+  expect(reasonOf(() => identityOf(readFile(sample('derived/missing_study_uid.dcm')).dataset))).toBe('DICOM_UID_MISSING');
+  expect(identityOf(readFile(sample('derived/empty_patient_id.dcm')).dataset)).toMatchObject({ patientId: '', patientName: { alphabetic: '', ideographic: '', phonetic: '' }, modality: 'CT', numberOfFrames: 1 });
+  let whole = 0;
+  for (const { name } of samples()) if (reasonOf(() => identityOf(readFile(sample(name)).dataset)) === 'accepted') whole++;
+  expect(whole).toBeGreaterThanOrEqual(250);
+});
+
 testNeeding('shared data', 'a truncated file is refused wherever it is cut, but for cuts between elements', () => {
   const { dataset, transferSyntaxUid } = datasetOf(sample('derived/same_sop_uid_original.dcm'));
   const { topLevel } = readDataset(dataset, transferSyntaxUid);

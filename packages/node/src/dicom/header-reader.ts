@@ -29,7 +29,7 @@ export interface DicomHeader {
 
 /** A reader that is fed a data set as it comes and gives its header at the end. */
 export interface HeaderReader {
-  /** The chunk is only lent: nothing of it is kept by reference. One call costs a few ms per 64 KiB: feed pieces of at most 1 MiB. */
+  /** The chunk is only lent: nothing of it is kept by reference. One call costs a few ms per 64 KiB: feed pieces of at most 256 KiB. */
   push(chunk: Buffer): void;
   /** What was read until now: whoever stores as the bytes come learns early which instance it is and where its pixels begin. */
   soFar(): { readonly dataset: DicomJson; readonly pixelData: PixelDataPlace | undefined };
