@@ -1,4 +1,5 @@
-import { type IndexConfig, initIndex, type MeridianIndex, openIndex } from '@meridian/index/index-server';
+import { initIndex, type MeridianIndex, openIndex } from '@meridian/index/index-server';
+import { openLog } from '@meridian/shared/log';
 import { runCommand } from './processes.ts';
 
 /** An index in this process for nodes in others; it can be stopped and started over the same folder and ports. */
@@ -11,9 +12,9 @@ export interface ServedIndex {
 
 /** Makes an index and opens it on free loopback ports, which it keeps over restarts. */
 export async function openServedIndex(folder: string): Promise<ServedIndex> {
-  await initIndex({ folder, name: 'Campaign index', host: '127.0.0.1' });
-  let index: MeridianIndex | undefined = await openIndex({ ...CAMPAIGN_INDEX, folder, joinPort: 0, grpcPort: 0 });
-  const ports = { joinPort: index.joinPort, grpcPort: index.grpcPort };
+  await initIndex({ folder, name: 'Campaign index', host: '127.0.0.1', ports: { join: 0, grpc: 0 } });
+  const open = (): Promise<MeridianIndex> => openIndex({ folder, log: openLog({ part: 'index', level: 'warn' }) });
+  let index: MeridianIndex | undefined = await open();
   const stop = async (): Promise<void> => {
     await index?.close();
     index = undefined;
@@ -25,13 +26,11 @@ export async function openServedIndex(folder: string): Promise<ServedIndex> {
     },
     stop,
     start: async () => {
-      index = await openIndex({ ...CAMPAIGN_INDEX, folder, ...ports });
+      index = await open();
     },
     close: stop,
   };
 }
-
-const CAMPAIGN_INDEX = { host: '127.0.0.1', logLevel: 'warn' } satisfies Partial<IndexConfig>;
 
 /** Adds a hospital and joins a node by the command that its IT would type. */
 export async function joinNode(index: ServedIndex, node: { name: string; folder: string; env: Readonly<Record<string, string>> }): Promise<void> {

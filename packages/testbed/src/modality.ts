@@ -156,7 +156,7 @@ interface Answer {
 
 /** Whole PDUs from the socket, in order. */
 class AnswerReader {
-  private held = Buffer.alloc(0);
+  private held: Buffer = Buffer.alloc(0);
   private readonly ready: Answer[] = [];
   private failure: Error | undefined;
   private wake: (() => void) | undefined;

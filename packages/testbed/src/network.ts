@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type IndexConfig, initIndex, type MeridianIndex, openIndex } from '@meridian/index/index-server';
+import { initIndex, type MeridianIndex, openIndex } from '@meridian/index/index-server';
 import { loadNodeConfig, type NodeConfig } from '@meridian/node/config';
-import { joinNode, type MeridianNode, type NodeParts, openNode } from '@meridian/node/node';
+import { joinFederation } from '@meridian/node/federation/join';
+import { type MeridianNode, type NodeParts, openNode } from '@meridian/node/node';
+import { openLog } from '@meridian/shared/log';
 import { type HospitalClient, hospitalClient } from './hospital-client.ts';
 
 /** What a hospital of the network is made of. */
@@ -56,26 +58,23 @@ export async function openNetwork<Key extends string>(options: {
   readonly logLevel?: string;
   readonly quietTimeMs?: number;
   readonly releasedQuietTimeMs?: number;
-  readonly indexConfig?: Partial<IndexConfig>;
   readonly parts?: NodeParts;
 }): Promise<Network<Key>> {
   const indexFolder = join(options.folder, 'index');
-  if (!existsSync(join(indexFolder, 'index.sqlite'))) await initIndex({ folder: indexFolder, name: 'National index', host: '127.0.0.1' });
+  const ports = { join: options.ports?.join ?? 0, grpc: options.ports?.grpc ?? 0 };
+  if (!existsSync(join(indexFolder, 'meridian-index.json'))) await initIndex({ folder: indexFolder, name: 'National index', host: '127.0.0.1', ports });
   const closers: (() => Promise<void>)[] = [];
   const close = async (): Promise<void> => {
     for (const one of closers.splice(0).toReversed()) await one();
   };
   try {
-    let joinPort = options.ports?.join ?? 0;
-    let grpcPort = options.ports?.grpc ?? 0;
-    const openOwnIndex = (): Promise<MeridianIndex> => openIndex({ folder: indexFolder, host: '127.0.0.1', joinPort, grpcPort, logLevel: options.logLevel ?? 'warn', ...options.indexConfig });
+    const openOwnIndex = (): Promise<MeridianIndex> => openIndex({ folder: indexFolder, log: openLog({ part: 'index', level: options.logLevel ?? 'warn' }) });
     let index = await openOwnIndex();
-    ({ joinPort, grpcPort } = index);
     closers.push(() => index.close());
     const hospitals: Hospital<Key>[] = [];
     for (const [at, plan] of options.hospitals.entries()) {
       const config = nodeConfig(options, plan, at);
-      if (!existsSync(join(config.folder, 'identity'))) await joinNode(config, (await index.addHospital({ name: plan.name })).joinLink);
+      if (!existsSync(join(config.folder, 'identity'))) await joinFederation({ link: (await index.addHospital({ name: plan.name })).joinLink, folder: config.folder, aeTitle: plan.aeTitle });
       const hospital = await openHospital(plan, config, options.parts);
       hospitals.push(hospital);
       closers.push(() => hospital.node.close());
@@ -125,7 +124,7 @@ function nodeConfig(options: Parameters<typeof openNetwork>[0], plan: HospitalPl
 
 async function openHospital<Key extends string>(plan: HospitalPlan<Key>, config: NodeConfig, parts: NodeParts | undefined): Promise<Hospital<Key>> {
   let node = await openNode(config, parts);
-  let client = hospitalClient(node.apiUrl);
+  let client = hospitalClient(node.pageUrl);
   return {
     key: plan.key,
     name: plan.name,
@@ -134,7 +133,7 @@ async function openHospital<Key extends string>(plan: HospitalPlan<Key>, config:
       return node.ports.dimse;
     },
     get url() {
-      return node.apiUrl;
+      return node.pageUrl;
     },
     get client() {
       return client;
@@ -145,7 +144,7 @@ async function openHospital<Key extends string>(plan: HospitalPlan<Key>, config:
     async restart(again = parts) {
       await node.close();
       node = await openNode(config, again);
-      client = hospitalClient(node.apiUrl);
+      client = hospitalClient(node.pageUrl);
     },
   };
 }

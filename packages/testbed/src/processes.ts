@@ -84,6 +84,7 @@ export function serve(program: Program, args: readonly string[], env: Readonly<R
 
 /** A node in a process of its own, once its API answers. */
 export interface ServedNode extends Served {
+  /** Origin of its HTTP listener. */
   readonly apiUrl: string;
   readonly ports: Readonly<Record<string, number>>;
 }
@@ -99,9 +100,9 @@ export async function serveNode(options: { folder: string; env: Readonly<Record<
   const ready = await untilReady(served, async () => {
     const { apiUrl, pid } = JSON.parse(readFileSync(runFile, 'utf8')) as { apiUrl: string; pid: number };
     if (pid !== served.pid) return undefined;
-    const response = await fetch(`${apiUrl}/api/v1/node`, { signal: AbortSignal.timeout(5_000) });
+    const response = await fetch(`${apiUrl}/node`, { signal: AbortSignal.timeout(5_000) });
     if (!response.ok) return undefined;
-    return { apiUrl, ports: ((await response.json()) as { ports: Record<string, number> }).ports };
+    return { apiUrl: new URL(apiUrl).origin, ports: ((await response.json()) as { ports: Record<string, number> }).ports };
   });
   return { ...served, ...ready };
 }

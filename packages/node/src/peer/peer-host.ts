@@ -22,6 +22,8 @@ export type StreamHandler = (stream: PeerStream) => Promise<void>;
 /** The node's end of the mesh: one libp2p host that knows listed, active peers only. */
 export interface PeerHost {
   readonly peerId: string;
+  /** The TCP port it listens on. */
+  readonly port: number;
   /** Where this node can be reached, multiaddrs ending in /p2p/…. */
   readonly addresses: readonly string[];
   /** Serves a protocol id such as /meridian/transfer/1.0.0. */
@@ -81,6 +83,7 @@ export async function openPeerHost(parts: {
 
   return {
     peerId: libp2p.peerId.toString(),
+    port: boundPort(libp2p),
     get addresses() {
       return libp2p.getMultiaddrs().map((address) => address.toString());
     },
@@ -126,6 +129,13 @@ async function dial(request: {
     request.signal?.throwIfAborted();
     throw new MeshError('UNAVAILABLE', 'PEER_UNREACHABLE', `${entry.name} cannot be reached now. Try again later; if it lasts, its IT department should look at its node and firewall.`, { cause });
   }
+}
+
+/** What was bound, whatever is announced: only libp2p's components know it. */
+function boundPort(libp2p: Libp2p): number {
+  const { components } = libp2p as Libp2p & { readonly components: { readonly transportManager: { getAddrs(): { toString(): string }[] } } };
+  const [, port] = /\/tcp\/(\d+)/.exec(components.transportManager.getAddrs()[0]?.toString() ?? '') ?? [];
+  return Number(port ?? 0);
 }
 
 function addressedTo(address: string, peerId: string): ReturnType<typeof multiaddr> {

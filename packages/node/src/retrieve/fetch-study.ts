@@ -10,6 +10,9 @@ import { fetchStudy as transferStudy, type FetchProgress, type FetchResult } fro
 import type { JoinedParts, Mismatch } from './ports.ts';
 import { purposeOfUse, remoteStudies } from './remote-studies.ts';
 
+/** Until people have accounts everybody who may reach the listener is a viewer. */
+const ROLE = 'viewer';
+
 /** A study to bring here. */
 export interface FetchOrder {
   readonly personId: TypedPersonId;
@@ -127,7 +130,7 @@ async function askGrant(parts: JoinedParts, { order, holderNode, patientKeys }: 
     const answer = await parts.mesh.federation.channel.call(
       'grants',
       'issueGrant',
-      { patientKeys: [...patientKeys], holderNode, studyInstanceUids: [order.studyInstanceUid], purposeOfUse: purposeOfUse(order.purpose), subject: order.subject, role: '' },
+      { patientKeys: [...patientKeys], holderNode, studyInstanceUids: [order.studyInstanceUid], purposeOfUse: purposeOfUse(order.purpose), subject: order.subject, role: ROLE },
       { signal },
     );
     const manifest = answer.manifests.find(({ payload }) => decodeManifest(payload).studyInstanceUid === order.studyInstanceUid);

@@ -58,7 +58,7 @@ async function once(json: boolean, startedAt: number): Promise<number> {
   const temporary = mkdtempSync(join(tmpdir(), 'meridian-demo-'));
   const teller = openTeller(json ? process.stderr : process.stdout);
   try {
-    const network = await openNetwork({ folder: temporary, hospitals: HOSPITALS });
+    const network = await openNetwork({ folder: temporary, hospitals: HOSPITALS, logLevel: 'error' });
     try {
       const summary = await tellStory(network, teller);
       const elapsedMs = Math.round(performance.now() - startedAt);
@@ -91,7 +91,7 @@ async function stay(options: Options, startedAt: number): Promise<number> {
   }
   const remember = (told: boolean): void => writeFileSync(join(folder, REMEMBERED), JSON.stringify({ base, pid: process.pid, told } satisfies Remembered));
   remember(known?.told ?? false);
-  const network = await openNetwork({ folder, hospitals: HOSPITALS, ports });
+  const network = await openNetwork({ folder, hospitals: HOSPITALS, ports, logLevel: 'error' });
   const stopped = untilStopped();
   try {
     if (known?.told === true) {

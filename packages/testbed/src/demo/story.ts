@@ -46,7 +46,7 @@ export async function tellStory(network: Network<HospitalKey>, teller: Teller): 
   const remote = before.studies.filter((study) => study.holders.some((holder) => !holder.self));
 
   teller.chapter('No consent, no image');
-  const refusedWithoutConsent = await countRefusals(c, [CT_AT_A, MR_AT_B], teller);
+  const refusedWithoutConsent = await countRefusals(c, [CT_AT_A, MR_AT_B], 'NO_CONSENT', teller);
 
   teller.chapter('The patient agrees; a clerk records it');
   await c.client.recordConsent({ personId: WANG.residentId });
@@ -67,7 +67,7 @@ export async function tellStory(network: Network<HospitalKey>, teller: Teller): 
   teller.chapter('The patient withdraws consent');
   await c.client.revokeConsent({ personId: WANG.residentId });
   await network.settle();
-  const refusedAfterRevocation = (await countRefusals(c, [DX_AT_A], teller)) + (await countLockedCopies(c, teller));
+  const refusedAfterRevocation = (await countRefusals(c, [DX_AT_A], 'CONSENT_REVOKED', teller)) + (await countLockedCopies(c, teller));
 
   return {
     studiesStored,
@@ -126,14 +126,14 @@ function describe(study: HistoryStudy): string {
 }
 
 /** How many of these fetches the mesh refused, as it must. */
-async function countRefusals(hospital: Hospital<HospitalKey>, orders: readonly StudyOrder[], teller: Teller): Promise<number> {
+async function countRefusals(hospital: Hospital<HospitalKey>, orders: readonly StudyOrder[], reason: string, teller: Teller): Promise<number> {
   let refused = 0;
   for (const order of orders) {
     try {
       await hospital.client.fetchStudy({ personId: WANG.residentId, studyInstanceUid: studyUidOf(order) });
       teller.say(`${order.kind.toUpperCase()} of ${order.date} was sent, which must not happen.`);
     } catch (error) {
-      if (!(error instanceof ProblemAnswer) || error.status >= 500) throw error;
+      if (!(error instanceof ProblemAnswer) || error.reason !== reason) throw error;
       refused += 1;
       teller.say(`${order.kind.toUpperCase()} of ${order.date}: ${error.message} (${error.reason})`);
     }
@@ -187,7 +187,7 @@ async function countLockedCopies(hospital: Hospital<HospitalKey>, teller: Teller
     await hospital.client.bytes(`/dicomweb/studies/${studyUidOf(CT_AT_A)}/metadata`, 'application/dicom+json');
     return 0;
   } catch (error) {
-    if (!(error instanceof ProblemAnswer) || error.status !== 403) throw error;
+    if (!(error instanceof ProblemAnswer) || error.reason !== 'COPY_LOCKED') throw error;
     teller.say(`The copy made before: ${error.message} (${error.reason})`);
     return 1;
   }

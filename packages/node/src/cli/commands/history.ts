@@ -37,7 +37,8 @@ export async function history({ terminal, connect, clock }: CommandParts, person
   const slow = clock.after(1000, () => terminal.progress(say('asking')));
   const answer = (await client.post('/history', { personId, purpose }).finally(() => slow.cancel())) as HistoryAnswer;
   const { coverage, studies } = answer;
-  const complete = coverage.indexReachable && coverage.notAsked === 0;
+  const alone = coverage.nodes.length === 1 && coverage.nodes[0]?.nodeId === '';
+  const complete = (coverage.indexReachable || alone) && coverage.notAsked === 0;
 
   terminal.print(answer.person);
   const rows = studies.map((study) => [
