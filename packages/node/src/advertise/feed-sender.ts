@@ -21,7 +21,8 @@ const PAGE = 64;
 const HEARTBEAT_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 30_000;
 const RECONNECT_MS = 5_000;
-const MAX_SENT_FROM = Number.MAX_SAFE_INTEGER;
+/** Before the first answer. */
+const UNKNOWN = Number.MAX_SAFE_INTEGER;
 
 type Call = ReturnType<IndexChannel['manifests']['advertise']>;
 
@@ -93,11 +94,12 @@ interface SessionParts extends AdvertiseParts {
 /** One stream: hello, the answer that tells where to resume, entries in order under a window, heartbeats. */
 class FeedSession {
   private readonly parts: SessionParts;
-  private acknowledged = MAX_SENT_FROM;
-  private sent = MAX_SENT_FROM;
+  private acknowledged = UNKNOWN;
+  private sent = UNKNOWN;
   private saved = 0;
-  private saving: Promise<void> = Promise.resolve();
+  private saving: Promise<void> | undefined;
   private isBeatDue = true;
+  private isNewsDue = true;
   private lastAnswerMs: number;
   private wake: () => void = () => undefined;
 
@@ -109,7 +111,10 @@ class FeedSession {
   async run(feedId: Buffer): Promise<void> {
     const { call, ended, clock } = this.parts;
     const wakeSession = (): void => this.wake();
-    this.parts.onNews(wakeSession);
+    this.parts.onNews(() => {
+      this.isNewsDue = true;
+      wakeSession();
+    });
     this.parts.onBeat(() => {
       this.isBeatDue = true;
       wakeSession();
@@ -131,7 +136,7 @@ class FeedSession {
     this.parts.federation.channel.report('connected');
     this.parts.onAnswer();
     await this.resume(resumeAfter);
-    await this.drive();
+    await this.drive().finally(() => this.saving);
   }
 
   /** The index says where it stands. It may know less (restored from a backup): it gets it again; more is another feed. */
@@ -156,11 +161,16 @@ class FeedSession {
   private async drive(): Promise<void> {
     const { ended, database, clock } = this.parts;
     let nextBeatMs = 0;
+    let lastSeq = 0;
     while (!ended.aborted) {
       const woken = this.nextWake();
       this.save();
-      const { last_seq: lastSeq } = await database.read.selectFrom('feed').select('last_seq').executeTakeFirstOrThrow();
-      if (this.sent < lastSeq && this.sent - this.acknowledged < WINDOW) {
+      if (this.isNewsDue) {
+        this.isNewsDue = false;
+        lastSeq = (await database.read.selectFrom('feed').select('last_seq').executeTakeFirstOrThrow()).last_seq;
+      }
+      // Whole pages: a question to the database for every acknowledgement would cost more than the sending.
+      if (this.sent < lastSeq && this.sent - this.acknowledged <= WINDOW - PAGE) {
         await this.sendPage();
         this.isBeatDue = true;
         continue;
@@ -175,13 +185,11 @@ class FeedSession {
       const timer = clock.after(Math.max(1, Math.min(nextBeatMs - nowMs, 5_000)), () => this.wake());
       await woken.finally(() => timer.cancel());
     }
-    await this.saving;
     throw ended.reason as Error;
   }
 
   private async sendPage(): Promise<void> {
-    const room = Math.min(PAGE, WINDOW - (this.sent - this.acknowledged));
-    const rows = await this.parts.database.read.selectFrom('feed_entry').select(['seq', 'manifest']).where('seq', '>', this.sent).orderBy('seq').limit(room).execute();
+    const rows = await this.parts.database.read.selectFrom('feed_entry').select(['seq', 'manifest']).where('seq', '>', this.sent).orderBy('seq').limit(PAGE).execute();
     if (rows.length === 0) throw new MeshError('DATA_LOSS', 'FEED_GAP', 'The newest entries are missing from the feed of this node.');
     for (const { seq, manifest } of rows) {
       if (seq !== this.sent + 1) throw new MeshError('DATA_LOSS', 'FEED_GAP', 'An entry is missing from the feed of this node.');
@@ -192,16 +200,22 @@ class FeedSession {
 
   /** Acknowledgements come one by one; what has come meanwhile is made durable together. */
   private save(): void {
-    if (this.acknowledged === MAX_SENT_FROM || this.acknowledged <= this.saved) return;
-    const { database, store, log, onAcknowledged } = this.parts;
-    const [from, to] = [this.saved, this.acknowledged];
-    this.saved = to;
-    this.saving = this.saving.then(async () => {
-      const entries = await database.read.selectFrom('feed_entry').select(['study_instance_uid', 'store_version']).where('seq', '>', from).where('seq', '<=', to).orderBy('seq').execute();
-      for (const entry of entries) await store.settle.markAdvertised(entry.study_instance_uid, entry.store_version);
+    if (this.acknowledged === UNKNOWN || this.acknowledged <= this.saved) return;
+    this.saving ??= this.saveAll()
+      .catch((thrown: unknown) => this.parts.log.error({ event: 'acknowledgement-not-kept', err: asMeshError(thrown).cause ?? thrown }))
+      .finally(() => (this.saving = undefined));
+  }
+
+  private async saveAll(): Promise<void> {
+    const { database, store, onAcknowledged } = this.parts;
+    while (this.saved < this.acknowledged) {
+      const to = this.acknowledged;
+      const entries = await database.read.selectFrom('feed_entry').select(['study_instance_uid', 'store_version']).where('seq', '>', this.saved).where('seq', '<=', to).orderBy('seq').execute();
+      await store.settle.markAllAdvertised(entries.map((entry) => ({ studyInstanceUid: entry.study_instance_uid, version: entry.store_version })));
       await database.write.updateTable('feed').set({ acknowledged_seq: to }).where('acknowledged_seq', '<', to).execute();
+      this.saved = to;
       onAcknowledged();
-    }).catch((thrown: unknown) => log.error({ event: 'acknowledgement-not-kept', err: asMeshError(thrown).cause ?? thrown }));
+    }
   }
 
   private async write(request: AdvertiseRequest): Promise<void> {

@@ -43,7 +43,13 @@ export async function openTestFeed(): Promise<TestFeed> {
 function serve(index: TestFeed, call: ServerDuplexStream<AdvertiseRequest, AdvertiseResponse>): void {
   let feedId = '';
   let taken = 0;
-  const held = (): number => index.entries.filter((entry) => entry.feedId === feedId).length;
+  let known = 0;
+  let counted = 0;
+  const held = (): number => {
+    if (counted > index.entries.length) counted = known = 0;
+    for (; counted < index.entries.length; counted += 1) if (index.entries[counted]?.feedId === feedId) known += 1;
+    return known;
+  };
   call.on('error', () => undefined);
   call.on('data', ({ step }: AdvertiseRequest) => {
     if (step?.$case === 'hello') feedId = step.value.feedId.toString('hex');

@@ -15,6 +15,8 @@ export interface Settle {
   now(studyInstanceUid: string): Promise<boolean>;
   /** The index acknowledged this version. */
   markAdvertised(studyInstanceUid: string, version: number): Promise<void>;
+  /** The same for many at once. */
+  markAllAdvertised(acknowledged: readonly { readonly studyInstanceUid: string; readonly version: number }[]): Promise<void>;
   /** Studies that are still arriving. */
   arriving(): readonly string[];
   /** Resolves when no decision is being written. */
@@ -143,6 +145,7 @@ export async function openSettle(parts: {
     },
     now: (studyInstanceUid) => advance(studyInstanceUid, 'settle'),
     markAdvertised: (studyInstanceUid, version) => database.run('markAdvertised', { studyInstanceUid, version }),
+    markAllAdvertised: (acknowledged) => database.run('markAllAdvertised', acknowledged),
     arriving: () => [...arrivals.keys()],
     idle: async () => {
       while (writing.size > 0) await Promise.all(writing);
