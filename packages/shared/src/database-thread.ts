@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statfsSync } from 'node:fs';
+import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { ThreadAnswer, ThreadFailure, ThreadRequest } from './database-messages.ts';
 import { MeshError, type Reason, type StatusCode } from './errors.ts';
@@ -108,16 +109,27 @@ function toMeshError(failure: ThreadFailure, file: string): MeshError {
     return new MeshError(failure.mesh.code as StatusCode, failure.mesh.reason as Reason, message, { cause, details: failure.mesh.details });
   }
   const code = failure.sqliteCode ?? '';
-  if (code === 'SQLITE_FULL' || code === 'ENOSPC' || code === 'EDQUOT') {
-    return new MeshError('RESOURCE_EXHAUSTED', 'DISK_FULL', 'The disk is full. Nothing that was accepted is lost; free space and send again.', { cause });
+  const details = { sqliteCode: code };
+  // Without room SQLite fails in places where it can only say "I/O error", such as the file of its shared memory.
+  if (code === 'SQLITE_FULL' || code === 'ENOSPC' || code === 'EDQUOT' || (code.startsWith('SQLITE_IOERR') && isWithoutRoom(file))) {
+    return new MeshError('RESOURCE_EXHAUSTED', 'DISK_FULL', 'The disk is full. Nothing that was accepted is lost; free space and send again.', { cause, details });
   }
-  if (code.startsWith('SQLITE_IOERR')) return new MeshError('INTERNAL', 'DISK_FAILED', 'The disk failed to read or write the database. Check the disk; what was accepted before is not touched.', { cause });
+  if (code.startsWith('SQLITE_IOERR')) return new MeshError('INTERNAL', 'DISK_FAILED', 'The disk failed to read or write the database. Check the disk; what was accepted before is not touched.', { cause, details });
   if (code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB') return new MeshError('DATA_LOSS', 'DATABASE_CORRUPT', `The database ${file} is damaged. Restore it from a backup.`, { cause });
   if (code.startsWith('SQLITE_BUSY')) return new MeshError('UNAVAILABLE', 'DATABASE_BUSY', 'Another program holds the database. Close it and try again.', { cause });
   if (code.startsWith('SQLITE_CONSTRAINT')) {
-    return new MeshError('FAILED_PRECONDITION', 'CONSTRAINT_VIOLATED', 'The database refused a row that would contradict another one.', { cause, details: { sqliteCode: code } });
+    return new MeshError('FAILED_PRECONDITION', 'CONSTRAINT_VIOLATED', 'The database refused a row that would contradict another one.', { cause, details });
   }
   return new MeshError('INTERNAL', 'DATABASE_FAILED', 'The database refused a statement. The log says which.', { cause });
+}
+
+function isWithoutRoom(file: string): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(path.dirname(file));
+    return bavail * bsize < 1024 * 1024;
+  } catch {
+    return false;
+  }
 }
 
 function alreadyRunning(file: string): string {

@@ -25,7 +25,7 @@ export async function openBlobFolder(parts: { folder: string; random: Random }):
   await mkdir(folder, { recursive: true });
   const present = new Set(await readdir(folder));
   const missing = SHARDS.filter((shard) => !present.has(shard));
-  for (const shard of missing) await mkdir(path.join(folder, shard));
+  await Promise.all(missing.map((shard) => mkdir(path.join(folder, shard))));
   if (missing.length > 0) {
     await flushFolder(folder);
     await flushFolder(path.dirname(folder));

@@ -18,12 +18,16 @@ export interface BlobWriter {
   discard(): Promise<void>;
 }
 
+/** Bytes of one file that are written before they are flushed. */
+const FLUSH_BYTES = 64 * 1024 * 1024;
+
 /** Opens a writer; the file is made with the first bytes. */
 export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: number; pendingLimit: number }): BlobWriter {
   const { disk, path } = parts;
   let gathered: Buffer[] = [];
   let gatheredBytes = 0;
   let writingBytes = 0;
+  let unflushedBytes = 0;
   let file: number | undefined;
   let failure: MeshError | undefined;
   let tail: Promise<void> = Promise.resolve();
@@ -51,6 +55,11 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
     step(async () => {
       file ??= await disk.create(path);
       await disk.append(file, chunks);
+      unflushedBytes += bytes;
+      // Else the last flush of a large object would write all of it at once, long after its sender has ended.
+      if (unflushedBytes < FLUSH_BYTES) return;
+      unflushedBytes = 0;
+      await disk.flush(file);
     });
     tail = tail.then(() => {
       writingBytes -= bytes;

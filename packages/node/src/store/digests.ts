@@ -47,7 +47,9 @@ export function openDigester(options: { pixels: boolean }): Digester {
   };
 
   const hashPixels = (chunk: Buffer, chunkStart: number, place: PixelDataPlace): void => {
-    const end = place.length === 'undefined' ? Infinity : place.offset + place.length;
+    // The end of encapsulated data is known with the chunk that holds its delimiter.
+    const length = place.length === 'undefined' && place.totalBytes === 0 ? Infinity : place.totalBytes;
+    const end = place.offset + length;
     const from = Math.max(place.offset - chunkStart, 0);
     const to = Math.min(end - chunkStart, chunk.length);
     if (from >= to) return;
@@ -63,7 +65,7 @@ export function openDigester(options: { pixels: boolean }): Digester {
     },
     finish: (pixelData) => {
       if (totalBytes > CHUNK_BYTES && totalBytes % CHUNK_BYTES !== 0) chunks.push(chunkHash.digest());
-      // Encapsulated pixel data that other elements follow ended earlier than was hashed: no digest rather than a wrong one.
+      // No digest rather than a wrong one.
       const isExact = pixelData !== undefined && pixelEnd === pixelData.offset + pixelData.totalBytes;
       return {
         sha256: whole.digest(),

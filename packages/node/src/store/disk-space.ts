@@ -42,7 +42,7 @@ export function watchDiskSpace(parts: { folder: string; disk: Disk; clock: Clock
 /** A failure of the disk as callers see it: full, or broken. */
 export function diskError(thrown: unknown): MeshError {
   if (thrown instanceof MeshError) return thrown;
-  const code = thrown instanceof Error && 'code' in thrown ? thrown.code : '';
+  const code = typeof thrown === 'object' && thrown !== null && 'code' in thrown ? thrown.code : '';
   if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'SQLITE_FULL') {
     return new MeshError('RESOURCE_EXHAUSTED', 'DISK_FULL', 'The disk is full. Nothing that was accepted is lost; free space and send again.', { cause: thrown });
   }

@@ -78,6 +78,8 @@ export interface IngestParts {
   readonly log: Logger;
   /** Told after rows of the change feed were written. */
   readonly onChange: () => void;
+  /** Told when a file without a row may have been left: the next start must look. */
+  readonly onLeftover: () => void;
 }
 
 /** The entrance as the store itself sees it. */

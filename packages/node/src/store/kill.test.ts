@@ -74,7 +74,7 @@ test('20 kills at random moments lose nothing that was acknowledged, and leave n
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}, 240_000);
+}, 420_000);
 
 test('the planted fault, acknowledging before the write, is seen by the same check', async () => {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'meridian-kill-'));
@@ -86,4 +86,4 @@ test('the planted fault, acknowledging before the write, is seen by the same che
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}, 60_000);
+}, 120_000);

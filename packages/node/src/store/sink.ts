@@ -83,6 +83,7 @@ export function openSink(parts: IngestParts, source: IngestSource): InstanceSink
       await writer.discard();
     } catch (thrown) {
       // The file has no row; the next start collects it.
+      parts.onLeftover();
       parts.log.error({ event: 'discard-failed', err: thrown });
     }
   };
@@ -106,8 +107,9 @@ export function openSink(parts: IngestParts, source: IngestSource): InstanceSink
         return await store();
       } catch (thrown) {
         const error = asMeshError(thrown);
-        // After a disk failure at commit nobody knows whether the row stands; the next start knows, so the file stays too.
-        if (error.reason !== 'DISK_FAILED' || writer.failure() !== undefined) await discard();
+        // After an I/O error at commit nobody knows whether the row stands; the next start knows, so the file stays until then.
+        if (error.details['sqliteCode']?.startsWith('SQLITE_IOERR') === true) parts.onLeftover();
+        else await discard();
         throw error;
       }
     },

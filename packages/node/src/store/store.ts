@@ -75,7 +75,8 @@ export async function openStore(parts: StoreParts): Promise<Store> {
     const space = watchDiskSpace({ folder, disk, clock, log, minimumFreeFraction: limits.minimumFreeFraction });
     const commit = openGroupCommit({ database, clock });
     const settle = await openSettle({ database, clock, log, limits, onChange: feed.announce });
-    const ingest = openIngest({ blobs, disk, space, commit, settle, limits, log, onChange: feed.announce });
+    let hasLeftovers = false;
+    const ingest = openIngest({ blobs, disk, space, commit, settle, limits, log, onChange: feed.announce, onLeftover: () => (hasLeftovers = true) });
     const idle = async (): Promise<void> => {
       await ingest.idle();
       await commit.idle();
@@ -85,7 +86,7 @@ export async function openStore(parts: StoreParts): Promise<Store> {
       await ingest.close();
       await commit.idle();
       await settle.close();
-      await closeSession(database, blobs.session);
+      if (!hasLeftovers) await closeSession(database, blobs.session);
       await database.close();
     };
     let closed: Promise<void> | undefined;

@@ -39,7 +39,7 @@ export function manualClock(): ManualClock {
   };
 }
 
-/** Opens a store in a folder of its own, gives it to `work`, closes it and removes the folder. */
+/** Opens a store, gives it to `work` and closes it; without `parts.folder` in a folder of its own, which is removed. */
 export async function usingStore(parts: Partial<StoreParts>, work: (store: Store, context: { folder: string; reopen(): Promise<Store> }) => Promise<void>): Promise<void> {
   const folder = parts.folder ?? (await mkdtemp(path.join(os.tmpdir(), 'meridian-store-')));
   const open = (): Promise<Store> => openStore({ clock: systemClock, random: systemRandom, log: silentLog, ...parts, folder });
@@ -56,7 +56,7 @@ export async function usingStore(parts: Partial<StoreParts>, work: (store: Store
       await store.close();
     }
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    if (parts.folder === undefined) await rm(folder, { recursive: true, force: true });
   }
 }
 
