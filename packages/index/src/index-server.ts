@@ -115,7 +115,10 @@ async function openRooms(core: IndexCore, config: IndexConfig, closers: (() => P
   const ports = await portsOf(core, config);
   const identity = { caCertificatePem: keys.authority.certificatePem, certificateChainPem: keys.tls.certificatePem + keys.authority.certificatePem, privateKeyPem: keys.tls.privateKeyPem };
   const mutual: GrpcServer = await openGrpcServer({ host: settings.listen, port: ports.grpc, credentials: serverCredentials(identity, 'required'), services });
-  closers.push(() => mutual.close());
+  closers.push(() => {
+    gate.close();
+    return mutual.close();
+  });
   const enrolment = enrolmentService({
     database, authority: keys.authority, keeper, audit, clock, log,
     attempts: openAttemptLimit({ clock, perAddress: config.joinAttempts ?? 30, overall: 600 }),

@@ -22,10 +22,13 @@ export interface CallerGate {
   authenticate(call: AuthenticatedCall): Caller;
   /** A signal for a long call: aborts with the call's own, and as soon as the node is no longer active. */
   whileActive(caller: Caller, signal: AbortSignal): { readonly signal: AbortSignal; release(): void };
+  /** Ends all long calls, because the index stops. */
+  close(): void;
 }
 
 /** Opens the gate over the trust list. */
 export function openCallerGate(keeper: TrustKeeper): CallerGate {
+  const running = new Set<AbortController>();
   return {
     authenticate: (call) => {
       const spki = peerSpki(call);
@@ -41,6 +44,7 @@ export function openCallerGate(keeper: TrustKeeper): CallerGate {
       const onAbort = (): void => controller.abort(signal.reason);
       if (signal.aborted) onAbort();
       signal.addEventListener('abort', onAbort, { once: true });
+      running.add(controller);
       const stop = keeper.onNews(() => {
         try {
           refuseInactive(keeper.view().entries.get(caller.nodeId));
@@ -52,9 +56,13 @@ export function openCallerGate(keeper: TrustKeeper): CallerGate {
         signal: controller.signal,
         release: () => {
           stop();
+          running.delete(controller);
           signal.removeEventListener('abort', onAbort);
         },
       };
+    },
+    close: () => {
+      for (const controller of running) controller.abort(new MeshError('UNAVAILABLE', 'INDEX_UNREACHABLE', 'The index is stopping. What is held here stays usable; the rest is tried again by itself.'));
     },
   };
 }

@@ -40,7 +40,7 @@ export interface TestNode {
   /** Signs and advertises one study on a feed of its own stream; resolves with the acknowledged seq. */
   feed(feedId?: Buffer): Promise<TestFeed>;
   manifest(study: Partial<StudyManifest>): StudyManifest;
-  consent(claims: Partial<ConsentClaims> & { readonly provision?: Partial<ConsentProvision>; readonly patientKey: Buffer }): string;
+  consent(claims: Partial<Omit<ConsentClaims, 'provision'>> & { readonly provision?: Partial<ConsentProvision>; readonly patientKey: Buffer }): string;
   subscribe(request?: Partial<SubscribeRequest>): TestPush;
   close(): void;
 }
