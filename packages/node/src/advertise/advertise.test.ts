@@ -44,7 +44,7 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
   const open = (faults: { dropOutboxRow?: boolean } = {}): Promise<Advertise> => {
     const federation = {
       nodeId, signingKey, channel,
-      onPush: () => () => undefined,
+      onContact: () => () => undefined,
       patientKeys: async (ids: readonly TypedPersonId[]) => {
         if (hospital.isEvaluatorDown) throw new MeshError('UNAVAILABLE', 'PATIENT_KEY_UNAVAILABLE', 'down');
         return ids.map((id) => ({ key: sha256(id.value), epoch: '1' }));

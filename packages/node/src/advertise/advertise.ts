@@ -80,10 +80,9 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
   });
   const stopCounting = store.changes.onChange(changed);
   changed();
-  const stopWaking = parts.federation.onPush(() => {
+  const stopWaking = parts.federation.onContact(() => {
     // The index is back: what waited for it goes on at once.
     if (writer.state().waitingFor !== undefined) writer.wake();
-    return Promise.resolve();
   });
 
   const entryOf = (studyInstanceUid: StudyInstanceUid, version: number | undefined) => {

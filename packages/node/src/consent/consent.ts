@@ -214,8 +214,6 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
       await database.close();
     },
   };
-  // Grants that are long over cannot be presented again: their end is checked first.
-  await database.write.deleteFrom('seen_grant').where('expires_epoch_ms', '<', clock.now() - 86_400_000).execute();
   return consent;
 }
 

@@ -67,11 +67,15 @@ async function heldStudy(parts: ConsentParts, studyUid: StudyInstanceUid): Promi
   return { modalities: study.modalities, studyDate: study.studyDate, patientKeys: statedKeys(await parts.federation.knownPatientKeys(study.personIds)) };
 }
 
+const DAY_MS = 86_400_000;
+
 /** @returns the peer that presented the grant first: this one, or another. */
 async function rememberGrant(database: ConsentDatabase, grant: GrantClaims, peerId: string): Promise<string> {
   return database.write.transaction().execute(async (transaction) => {
     const inserted = await transaction.insertInto('seen_grant').values({ jti: grant.jti, peer_id: peerId, expires_epoch_ms: grant.exp * 1000 + 2 * CLOCK_TOLERANCE_MS })
       .onConflict((conflict) => conflict.doNothing()).executeTakeFirst();
+    // Grants that are long over cannot be presented again: their end is checked first.
+    await transaction.deleteFrom('seen_grant').where('expires_epoch_ms', '<', grant.iat * 1000 - DAY_MS).execute();
     if ((inserted.numInsertedOrUpdatedRows ?? 0n) > 0n) return peerId;
     const row = await transaction.selectFrom('seen_grant').select('peer_id').where('jti', '=', grant.jti).executeTakeFirstOrThrow();
     return row.peer_id;

@@ -137,9 +137,13 @@ test('push events come in order over lost connections; the cursor moves only aft
     const seen: string[] = [];
     let connections = 0;
     let failOn = 'c2';
+    let isReady = false;
     const open = () => openPushSubscription({
       channel, database, clock, random, log: silentLog, trustListSeq: () => 7,
       onConnected: async () => void (connections += 1),
+      workerReady: async () => {
+        while (!isReady) await clock.sleep(5);
+      },
       listeners: () => [async (event) => {
         if (event.cursor === failOn) {
           failOn = '';
@@ -153,6 +157,10 @@ test('push events come in order over lost connections; the cursor moves only aft
       index.push({ cursor: 'c1' });
       index.push({ cursor: 'c2' });
       index.push({ cursor: '', event: { $case: 'keepAlive', value: { atEpochMs: 0n } } });
+      await until(() => connections === 1);
+      await clock.sleep(100);
+      expect(seen).toEqual([]);
+      isReady = true;
       await until(() => seen.includes('c2'));
       expect(seen.filter((cursor) => cursor !== '')).toEqual(['c1', 'c2']);
       expect(index.subscriptions.at(-1)).toMatchObject({ afterCursor: 'c1', trustListSeq: 7n });

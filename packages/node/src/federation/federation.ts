@@ -43,8 +43,13 @@ export interface Federation {
   patientKeys(ids: readonly TypedPersonId[], signal?: AbortSignal): Promise<PatientKey[]>;
   /** Every pseudonym known here for these ids, of all epochs of the evaluator's key; asks nobody. */
   knownPatientKeys(ids: readonly TypedPersonId[]): Promise<PatientKey[]>;
-  /** Listeners are called in turn; the cursor moves once all have resolved. @returns a function that ends it. */
+  /**
+   * Works off what the index pushes. Listeners are called in turn; the cursor moves once all have resolved. Until the first
+   * is here, revocations and recalls wait. @returns a function that ends it.
+   */
   onPush(listener: PushListener): () => void;
+  /** Called whenever the index was heard. @returns a function that ends it. */
+  onContact(listener: () => void): () => void;
   /** Tells the index where this node listens; while it is down, at the next connection. */
   updateAddresses(addresses: readonly string[]): Promise<void>;
   /** How far this clock is ahead of the index's, milliseconds; undefined before the first keep-alive. */
@@ -81,6 +86,9 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
   const keys = openPatientKeys({ channel, database, secret: identity.cacheSecret, first: { epoch: enrolment.evaluatorEpoch, publicKey: Buffer.from(enrolment.evaluatorPublicKey, 'hex') }, clock, random });
 
   const listeners: PushListener[] = [];
+  const contacts = new Set<() => void>();
+  const worker = new AbortController();
+  const tellContacts: PushListener = async () => contacts.forEach((contact) => contact());
   const own = openOwnListener({ trust, channel, clock, log });
   let untold: readonly string[] | undefined;
   const tellAddresses = async (): Promise<void> => {
@@ -92,7 +100,8 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
   const push = openPushSubscription({
     channel, database, clock, random, log,
     trustListSeq: () => trust.view().seq,
-    listeners: () => [own.listen, ...listeners],
+    workerReady: (signal) => firstOf(worker.signal, signal),
+    listeners: () => [own.listen, tellContacts, ...listeners],
     onConnected: () => tellAddresses().catch((thrown: unknown) => log.warn({ event: 'addresses-not-told', reason: asMeshError(thrown).reason })),
   });
 
@@ -115,7 +124,12 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
     knownPatientKeys: keys.knownPatientKeys,
     onPush: (listener) => {
       listeners.push(listener);
+      worker.abort();
       return () => void listeners.splice(listeners.indexOf(listener), 1);
+    },
+    onContact: (listener) => {
+      contacts.add(listener);
+      return () => contacts.delete(listener);
     },
     updateAddresses: async (addresses) => {
       untold = addresses;
@@ -134,6 +148,16 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
       await database.close();
     },
   };
+}
+
+/** Resolves when `event` fires, rejects when `ended` does first. */
+function firstOf(event: AbortSignal, ended: AbortSignal): Promise<void> {
+  if (event.aborted) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    event.addEventListener('abort', () => resolve(), { once: true });
+    ended.addEventListener('abort', () => reject(ended.reason as Error), { once: true });
+    if (ended.aborted) reject(ended.reason as Error);
+  });
 }
 
 /** What the federation room itself does with events of the push channel: trust-list news and the time of the index. */

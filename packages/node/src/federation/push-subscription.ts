@@ -18,12 +18,13 @@ const CURSOR = 'push-cursor';
 
 /**
  * Keeps the push channel open until closed: reconnects, resumes after the last event that every listener has worked off.
+ * @param parts.workerReady resolves once there is a listener for events that move the cursor; rejects when aborted.
  * @param parts.onConnected after each (re)connection.
  * @param parts.listeners asked anew for every event.
  */
 export function openPushSubscription(parts: {
   channel: IndexChannel; database: FederationDatabase; clock: Clock; random: Random; log: Logger;
-  trustListSeq: () => number; listeners: () => readonly PushListener[]; onConnected: () => Promise<void>;
+  trustListSeq: () => number; workerReady: (signal: AbortSignal) => Promise<void>; listeners: () => readonly PushListener[]; onConnected: () => Promise<void>;
 }): { close(): Promise<void> } {
   const { channel, clock, random, log } = parts;
   const closing = new AbortController();
@@ -47,6 +48,8 @@ export function openPushSubscription(parts: {
           attempt = 0;
           await parts.onConnected();
         }
+        // An event that moves the cursor does not come again: it waits until somebody works such events off.
+        if (event.cursor !== '') await parts.workerReady(ended);
         for (const listener of parts.listeners()) await listener(event);
         if (event.cursor !== '') await writeSetting(parts.database, CURSOR, event.cursor);
         silence = clock.after(SILENCE_MS, cancel);
