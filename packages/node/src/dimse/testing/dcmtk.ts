@@ -1,8 +1,9 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { accessSync, constants } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 
 /** What a program of dcmtk said. */
 export interface Ran {
@@ -103,4 +104,16 @@ export async function untilListening(port: number, child: ChildProcess): Promise
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   throw new Error(`Nothing listened on port ${port} within 20 s.`);
+}
+
+/** True where a program can be run. */
+export function isInstalled(program: string): boolean {
+  return [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin'].some((folder) => {
+    try {
+      accessSync(join(folder, program), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
 }
