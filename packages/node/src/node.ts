@@ -188,10 +188,14 @@ async function openDoors(base: Base, joined: JoinedRooms | undefined, retrieve: 
   return { http, dimse };
 }
 
-/** Consent for the portal: a revocation also goes straight to the holders, whether or not the index is up. */
-function consentOfPortal({ consent, mesh }: JoinedRooms, log: Logger): Pick<Consent, 'record' | 'revoke' | 'list'> {
+/**
+ * Consent for the portal. What was recorded has been offered to the index when the answer comes, so that a fetch right
+ * after it is granted; a revocation also goes straight to the holders, whether or not the index is up.
+ */
+function consentOfPortal({ consent, mesh }: JoinedRooms, log: Logger): Pick<Consent, 'record' | 'revoke' | 'list' | 'settle'> {
   return {
     record: consent.record,
+    settle: consent.settle,
     list: consent.list,
     revoke: async (target) => {
       const revocations = await consent.revoke(target);
@@ -201,6 +205,7 @@ function consentOfPortal({ consent, mesh }: JoinedRooms, log: Logger): Pick<Cons
           void mesh.deliverConsent(holder, statement.compact).catch((thrown: unknown) => log.info({ event: 'revocation-not-delivered-directly', nodeId: holder, err: thrown }));
         }
       }
+      await consent.settle();
       return revocations;
     },
   };

@@ -79,7 +79,7 @@ async function withMesh(run: (mesh: Mesh) => Promise<void>): Promise<void> {
 async function openMember(folder: string): Promise<Member> {
   const parts = { folder, clock, random, log: silentLog };
   const audit = await openNodeAudit(parts);
-  const federation = await openFederation(parts);
+  const federation = await openFederation({ ...parts, audit });
   if (federation === undefined) throw new Error('not joined');
   const store = await openStore({ ...parts, limits: { quietTimeMs: 3_600_000 } });
   const advertise = await openAdvertise({ ...parts, store, federation, audit });
@@ -222,6 +222,9 @@ test('a certificate is renewed by the signing key with a new TLS key, and the ch
     const spki = (pem: string) => new X509Certificate(pem.slice(pem.indexOf('-----BEGIN CERTIFICATE'))).publicKey.export({ type: 'spki', format: 'der' }).toString('hex');
     expect(spki(after)).not.toBe(spki(before));
     expect(member.federation.certificateExpiresAtEpochMs()).toBeGreaterThan(expiry);
+    const events: string[] = [];
+    for await (const { type } of member.audit.entries()) events.push(type);
+    expect(events).toEqual(['CERT']);
     await ingest(member, 1);
     await member.advertise.settle(AbortSignal.timeout(20_000));
     const reopened = await mesh.reopen(member);
