@@ -11,6 +11,8 @@ import type { Clock } from '@meridian/shared/platform/clock';
 import type { Random } from '@meridian/shared/platform/random';
 import type { SigningKey } from '@meridian/shared/signed-object';
 import type { TrustNews, TrustView } from '@meridian/shared/trust-list';
+import { spkiSha256Of } from '@meridian/shared/x509';
+import type { AuditLog } from '../audit/node-audit.ts';
 import { federationMigrations, type FederationSchema } from './federation-tables.ts';
 import { isEnrolled, readIdentity, type TlsCredential } from './identity-files.ts';
 import { openIndexChannel, type IndexChannel } from './index-channel.ts';
@@ -65,10 +67,11 @@ const SKEW_WARNING_MS = 15_000;
 
 /**
  * Opens the membership of a data folder and connects in the background.
+ * @param parts.audit gets a CERT event for every renewed certificate.
  * @returns undefined where the node has not joined.
  * @throws MeshError FAILED_PRECONDITION / IDENTITY_UNREADABLE, and where the kept trust list was tampered with
  */
-export async function openFederation(parts: { folder: string; clock: Clock; random: Random; log: Logger }): Promise<Federation | undefined> {
+export async function openFederation(parts: { folder: string; clock: Clock; random: Random; log: Logger; audit?: AuditLog }): Promise<Federation | undefined> {
   const { folder, clock, random } = parts;
   const log = parts.log.child({ room: 'federation' });
   if (!isEnrolled(folder)) return undefined;
@@ -82,7 +85,13 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
 
   const credentialsOf = (credential: TlsCredential) => clientCredentials({ caCertificatePem, ...credential });
   const channel = openIndexChannel({ address: enrolment.indexAddress, credentials: credentialsOf(identity.credential), clock });
-  const renewal = openRenewal({ folder, enrolment, caCertificatePem, credential: identity.credential, signingKey, clock, log, onRenewed: (credential) => channel.replace(credentialsOf(credential)) });
+  const renewal = openRenewal({
+    folder, enrolment, caCertificatePem, credential: identity.credential, signingKey, clock, log, 
+    onRenewed: async (credential) => {
+      channel.replace(credentialsOf(credential));
+      await parts.audit?.append({ type: 'CERT', detail: { spkiSha256: spkiSha256Of(credential.certificateChainPem).toString('hex') } });
+    },
+  });
   const keys = openPatientKeys({ channel, database, secret: identity.cacheSecret, first: { epoch: enrolment.evaluatorEpoch, publicKey: Buffer.from(enrolment.evaluatorPublicKey, 'hex') }, clock, random });
 
   const listeners: PushListener[] = [];

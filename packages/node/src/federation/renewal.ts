@@ -26,7 +26,7 @@ const RETRY_MS = 60_000;
  * was off for weeks comes back by itself.
  * @param parts.onRenewed gets the new credential once it is on disk.
  */
-export function openRenewal(parts: { folder: string; enrolment: Enrolment; caCertificatePem: string; credential: TlsCredential; signingKey: SigningKey; clock: Clock; log: Logger; onRenewed: (credential: TlsCredential) => void }): Renewal {
+export function openRenewal(parts: { folder: string; enrolment: Enrolment; caCertificatePem: string; credential: TlsCredential; signingKey: SigningKey; clock: Clock; log: Logger; onRenewed: (credential: TlsCredential) => Promise<void> }): Renewal {
   const { folder, enrolment, caCertificatePem, signingKey, clock, log } = parts;
   const closing = new AbortController();
   let life = lifeOf(parts.credential);
@@ -42,7 +42,7 @@ export function openRenewal(parts: { folder: string; enrolment: Enrolment; caCer
       const credential = { privateKeyPem, certificateChainPem: checkCertificate(answer.certificateChain, privateKeyPem, caCertificatePem) };
       await replaceCredential(folder, credential);
       life = lifeOf(credential);
-      parts.onRenewed(credential);
+      await parts.onRenewed(credential);
       log.info({ event: 'certificate-renewed', expiresAtEpochMs: life.endsAtEpochMs });
     } finally {
       client.close();
