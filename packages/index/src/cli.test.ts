@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { runCommand } from './cli.ts';
-import { joinNode } from './testing/test-network.ts';
+import { joinNode } from './test-network.ts';
 
 const main = join(import.meta.dirname, 'main.ts');
 

@@ -41,11 +41,11 @@ export interface Invitation {
 
 /** What the operator's commands do, against a running or a stopped index alike. */
 export interface IndexAdmin {
-  addHospital(hospital: { readonly name: string; readonly segment?: string; readonly backfillBudget?: number }): Promise<Invitation>;
+  readonly addHospital: (hospital: { readonly name: string; readonly segment?: string; readonly backfillBudget?: number }) => Promise<Invitation>;
   /** A new code for a hospital with new hardware, lost keys or an unused old code. */
-  inviteAgain(nodeId: string): Promise<Invitation>;
+  readonly inviteAgain: (nodeId: string) => Promise<Invitation>;
   setStatus(nodeId: string, status: 'active' | 'suspended' | 'revoked'): Promise<void>;
-  status(): Promise<IndexStatus>;
+  readonly status: () => Promise<IndexStatus>;
 }
 
 const COVERAGE_WORDS: Readonly<Partial<Record<CoverageState, HospitalStatusLine['coverage']>>> = {

@@ -8,7 +8,7 @@ import { consentService, tellNewHolder } from './consent/consent-service.ts';
 import { openControl, type Control } from './control.ts';
 import { evaluatorJobs, evaluatorService } from './evaluator/evaluate.ts';
 import { grantService } from './grants/issue-grant.ts';
-import { openIndexAdmin, type IndexAdmin, type Invitation } from './index-admin.ts';
+import { openIndexAdmin, type IndexAdmin } from './index-admin.ts';
 import { keptPorts, openIndexCore, type IndexCore } from './index-core.ts';
 import { initKeyFiles, writeSecret } from './key-files.ts';
 import { manifestService } from './manifests/advertise.ts';
@@ -41,8 +41,8 @@ export interface MeridianIndex {
   readonly databasePath: string;
   readonly auditFolder: string;
   readonly status: IndexAdmin['status'];
-  addHospital: IndexAdmin['addHospital'];
-  inviteAgain(nodeId: string): Promise<Invitation>;
+  readonly addHospital: IndexAdmin['addHospital'];
+  readonly inviteAgain: IndexAdmin['inviteAgain'];
   /** Takes a node out of the federation for good; its running calls end at once. */
   revokeNode(nodeId: string): Promise<void>;
   suspendNode(nodeId: string): Promise<void>;

@@ -68,7 +68,11 @@ export async function writeSecret(path: string, content: string): Promise<void> 
   }
   await rename(partial, path);
   const folder = await open(dirname(path), 'r');
-  await folder.sync().finally(() => folder.close());
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
 }
 
 /** Content of a file, or undefined where there is none. */

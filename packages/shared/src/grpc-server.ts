@@ -1,4 +1,4 @@
-import { Server, type handleUnaryCall, type ServerCredentials, type ServerUnaryCall, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { logVerbosity, Server, setLogVerbosity, type handleUnaryCall, type ServerCredentials, type ServerUnaryCall, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { asMeshError, MeshError } from './errors.ts';
 import { errorOfCall } from './grpc-errors.ts';
 import { serverOptions } from './grpc-limits.ts';
@@ -103,6 +103,8 @@ export async function writeMessage<Response>(call: WritableCall<Response>, messa
  * @throws MeshError FAILED_PRECONDITION / PORT_IN_USE, FAILED_PRECONDITION / LISTEN_FAILED
  */
 export async function openGrpcServer(server: { readonly host: string; readonly port: number; readonly credentials: ServerCredentials; readonly services: readonly { readonly definition: ServiceDefinition; readonly implementation: UntypedServiceImplementation }[] }): Promise<GrpcServer> {
+  // grpc-js would print to the console what is thrown and logged here anyway.
+  setLogVerbosity(logVerbosity.NONE);
   const grpc = new Server(serverOptions());
   for (const { definition, implementation } of server.services) grpc.addService(definition, implementation);
   const address = server.host.includes(':') ? `[${server.host}]:${server.port}` : `${server.host}:${server.port}`;

@@ -24,7 +24,7 @@ export interface BlindedPersonIds {
    * The patient keys (32 bytes each), after the evaluator's proof was checked.
    * @throws MeshError DATA_LOSS / EVALUATION_PROOF_INVALID
    */
-  finalize(evaluated: readonly Uint8Array[], proof: Uint8Array, publicKey: Uint8Array): Buffer[];
+  readonly finalize: (evaluated: readonly Uint8Array[], proof: Uint8Array, publicKey: Uint8Array) => Buffer[];
 }
 
 /**

@@ -7,7 +7,7 @@ import { checkGrant, readGrant, type GrantCheck } from '@meridian/shared/grant';
 import { openConsent } from '@meridian/shared/consent';
 import { callUnary } from '@meridian/shared/grpc';
 import { verifyTrustList } from '@meridian/shared/trust-list';
-import { reasonOf, withIndex, type TestNode } from '../testing/test-network.ts';
+import { reasonOf, withIndex, type TestNode } from '../test-network.ts';
 
 const PATIENT = Buffer.alloc(32, 1);
 const STRANGER = Buffer.alloc(32, 3);

@@ -2,7 +2,7 @@ import { expect, test } from '@jest/globals';
 import { ManifestStatus, StudyManifest } from '@meridian/shared/generated/meridian/v1/manifest';
 import { openSqlite } from '@meridian/shared/database';
 import { indexMigrations, type IndexTables } from '../tables.ts';
-import { withIndex, type TestNetwork } from '../testing/test-network.ts';
+import { withIndex, type TestNetwork } from '../test-network.ts';
 
 const PATIENT = Buffer.alloc(32, 1);
 const OTHER = Buffer.alloc(32, 2);

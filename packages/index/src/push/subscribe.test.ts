@@ -5,7 +5,7 @@ import type { SubscribeResponse } from '@meridian/shared/generated/meridian/v1/p
 import { NodeStatus } from '@meridian/shared/generated/meridian/v1/trust';
 import { callUnary } from '@meridian/shared/grpc';
 import { applyTrustNews, verifyTrustList } from '@meridian/shared/trust-list';
-import { withIndex, type TestNode } from '../testing/test-network.ts';
+import { withIndex, type TestNode } from '../test-network.ts';
 
 const PATIENT = Buffer.alloc(32, 1);
 const record = (node: TestNode, compact: string): Promise<unknown> => callUnary(node.clients.consents.recordConsent.bind(node.clients.consents), { statement: { compact } });

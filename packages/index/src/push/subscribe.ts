@@ -19,9 +19,9 @@ export interface PushChannel {
   readonly definition: typeof PushServiceService;
   readonly implementation: PushServiceServer;
   /** Tells running streams that there are new notices. */
-  wake(): void;
+  readonly wake: () => void;
   /** Node ids with an open stream. */
-  connected(): NodeId[];
+  readonly connected: () => NodeId[];
 }
 
 /** Parts of the push channel. */

@@ -11,7 +11,7 @@ import { systemClock, type Clock } from '@meridian/shared/platform/clock';
 import { systemRandom } from '@meridian/shared/platform/random';
 import { blindPersonIds } from '@meridian/shared/voprf';
 import { indexMigrations, type IndexTables } from '../tables.ts';
-import { reasonOf, withIndex, type TestNode } from '../testing/test-network.ts';
+import { reasonOf, withIndex, type TestNode } from '../test-network.ts';
 
 const PATIENT = Buffer.alloc(32, 1);
 const SECOND_KEY = Buffer.alloc(32, 2);

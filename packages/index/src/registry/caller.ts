@@ -19,7 +19,7 @@ export interface AuthenticatedCall {
 /** Who may call; asked on every call, because a certificate outlives a revocation. */
 export interface CallerGate {
   /** @throws MeshError UNAUTHENTICATED / CERTIFICATE_UNKNOWN, PERMISSION_DENIED / NODE_REVOKED | NODE_SUSPENDED */
-  authenticate(call: AuthenticatedCall): Caller;
+  readonly authenticate: (call: AuthenticatedCall) => Caller;
   /** A signal for a long call: aborts with the call's own, and as soon as the node is no longer active. */
   whileActive(caller: Caller, signal: AbortSignal): { readonly signal: AbortSignal; release(): void };
   /** Ends all long calls, because the index stops. */

@@ -6,7 +6,7 @@ import { systemClock, type Clock } from '@meridian/shared/platform/clock';
 import { createSigningKey, renewProofBytes } from '@meridian/shared/signed-object';
 import { applyTrustNews, verifyTrustList } from '@meridian/shared/trust-list';
 import { createTlsKeyRequest, fetchPinnedCa, parseJoinLink, pemOf } from '@meridian/shared/x509';
-import { clientsOf, joinNode, joinRequest, reasonOf, withEnrolment, withIndex, type TestNode } from '../testing/test-network.ts';
+import { clientsOf, joinNode, joinRequest, reasonOf, withEnrolment, withIndex, type TestNode } from '../test-network.ts';
 
 const trustOf = (node: TestNode): Promise<unknown> => callUnary(node.clients.trust.getTrustList.bind(node.clients.trust), { haveSeq: 0n }, { deadlineMs: 3000 });
 

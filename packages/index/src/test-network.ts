@@ -18,13 +18,13 @@ import { peerIdOf, type NodeId } from '@meridian/shared/identifiers';
 import { signManifest } from '@meridian/shared/manifest';
 import { createSigningKey, joinProofBytes, type SigningKey } from '@meridian/shared/signed-object';
 import { createTlsKeyRequest, fetchPinnedCa, parseJoinLink, pemOf } from '@meridian/shared/x509';
-import { initIndex, openIndex, type IndexConfig, type MeridianIndex } from '../index-server.ts';
+import { initIndex, openIndex, type IndexConfig, type MeridianIndex } from './index-server.ts';
 
 /** An index in a temporary folder, with nodes that end with it. */
 export interface TestNetwork {
   readonly folder: string;
   readonly index: MeridianIndex;
-  addNode(name: string): Promise<TestNode>;
+  readonly addNode: (name: string) => Promise<TestNode>;
   /** Closes the index and opens it again on its data and ports. */
   restart(between?: () => Promise<void>): Promise<void>;
 }
@@ -42,7 +42,7 @@ export interface TestNode {
   manifest(study: Partial<StudyManifest>): StudyManifest;
   consent(claims: Partial<Omit<ConsentClaims, 'provision'>> & { readonly provision?: Partial<ConsentProvision>; readonly patientKey: Buffer }): string;
   subscribe(request?: Partial<SubscribeRequest>): TestPush;
-  close(): void;
+  readonly close: () => void;
 }
 
 /** An open feed stream. */
@@ -144,7 +144,7 @@ export async function joinNode(joinLink: string): Promise<TestNode> {
 }
 
 /** Clients of the mutual-TLS listener with any identity. */
-export function clientsOf(address: string, identity: TlsIdentity): Clients & { close(): void } {
+export function clientsOf(address: string, identity: TlsIdentity): Clients & { readonly close: () => void } {
   const arguments_ = [address, clientCredentials(identity), channelOptions()] as const;
   const clients = {
     trust: new TrustServiceClient(...arguments_),
