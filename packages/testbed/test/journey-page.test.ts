@@ -86,7 +86,6 @@ testNeeding('chromium', 'a doctor finds, is refused, records consent, fetches, c
     expect(page.url()).toBe(`${c.url}/`);
     expect(await page.evaluate(() => JSON.stringify([{ ...localStorage }, history.state]))).not.toContain(WANG.residentId);
     expect(faults).toEqual([]);
-  } catch (error) { await browser?.contexts()[0]?.pages()[0]?.screenshot({ path: '/tmp/pages/shots/fail.png', fullPage: true }); throw error;
   } finally {
     await browser?.close();
     await network?.close();

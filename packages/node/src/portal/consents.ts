@@ -29,12 +29,14 @@ export function consentRoutes(app: FastifyInstance, parts: PortalParts): void {
       clerk: body.clerk,
       ...(body.formHash === undefined ? {} : { formHash: body.formHash }),
     });
+    await delivered(parts);
     return reply.code(201).send(viewOf(statement, parts));
   });
   app.post('/consents/revoke', { config: CONSENT, schema: { body: CONSENT_REVOKE_BODY } }, async (request) => {
     const body = request.body as { consentId: string } | { personId: string };
     const target = 'consentId' in body ? { consentId: body.consentId } : { personId: parsePersonId(body.personId) };
     const revoked = await consentOf(parts).revoke(target);
+    await delivered(parts);
     return { revoked: Array.isArray(revoked) ? revoked.length : 1 };
   });
   app.post('/consents/list', { config: CONSENT, schema: { body: CONSENT_LIST_BODY } }, async (request) => {
@@ -42,6 +44,17 @@ export function consentRoutes(app: FastifyInstance, parts: PortalParts): void {
     const statements = await consentOf(parts).list(parsePersonId(personId));
     return { consents: newestOfEach(statements).map((statement) => viewOf(statement, parts)) };
   });
+}
+
+/** How long an answer waits for the index to hear of a statement: so that a history asked right after shows it. */
+const DELIVERY_MS = 2000;
+
+/** The statement is durable here already; an index that is away only means that it hears later. */
+async function delivered({ consent, clock }: PortalParts): Promise<void> {
+  const enough = new AbortController();
+  const late = clock.sleep(DELIVERY_MS, enough.signal).catch(() => undefined);
+  await Promise.race([consent?.settle?.(), late]);
+  enough.abort();
 }
 
 function consentOf(parts: PortalParts): ConsentPort {

@@ -39,6 +39,8 @@ export interface ConsentPort {
   }): Promise<ConsentStatement>;
   revoke(target: { readonly consentId: string } | { readonly personId: TypedPersonId }): Promise<unknown>;
   list(personId: TypedPersonId): Promise<readonly ConsentStatement[]>;
+  /** Resolves when the index has what was recorded, or cannot be told for now. */
+  settle?(): Promise<void>;
 }
 
 /** One object kept aside, as it is listed. No patient data. */

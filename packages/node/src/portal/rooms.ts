@@ -30,7 +30,7 @@ export interface PortalRooms {
     readonly federation: Federation;
     readonly advertise: Advertise;
     /** Its `revoke` also tells holders directly. */
-    readonly consent: Pick<Consent, 'record' | 'revoke' | 'list'>;
+    readonly consent: Pick<Consent, 'record' | 'revoke' | 'list' | 'settle'>;
     readonly mesh: Mesh;
   };
   readonly clock: Clock;

@@ -18,13 +18,14 @@ export function StudyRow({ study, transfer, onOpen, onFetch, onCancel }: StudyRo
   const words = useWords();
   const running = transfer?.state === 'running';
   const what = [dateOfDa(study.studyDate) || words.noDate, study.modalities.join('/'), study.description].filter(Boolean).join(' ');
+  const locked = isLocked(study);
   const here = study.held === 'local' || study.held === 'copy';
-  const readable = here || study.held === 'partial' || (running && (transfer.progress?.instancesVerified ?? 0) > 0);
+  const readable = !locked && (here || study.held === 'partial' || (running && (transfer.progress?.instancesVerified ?? 0) > 0));
   const remote = study.holders.find((holder) => !holder.self);
   const said = (study.description ?? '').toLowerCase();
   const detail = [...(study.bodyParts ?? []).filter((part) => !said.includes(part.toLowerCase())), study.description].filter(Boolean).join(' · ');
   return (
-    <li className={study.consent === 'refused' && !here ? 'study study-refused' : 'study'}>
+    <li className={study.consent === 'refused' && !readable ? 'study study-refused' : 'study'}>
       <div className="study-when">
         <time>{dateOfDa(study.studyDate) || words.noDate}</time>
         <span className="modality">{study.modalities.join(' / ') || '?'}</span>
@@ -47,10 +48,15 @@ export function StudyRow({ study, transfer, onOpen, onFetch, onCancel }: StudyRo
         {running && <Button onPress={() => onCancel(transfer)}>{words.cancel}</Button>}
       </div>
       <div className="study-news" aria-live="polite">
-        {transfer === undefined ? <ConsentReason study={study} /> : <News transfer={transfer} hospital={transfer.holderName ?? remote?.name ?? ''} />}
+        {transfer === undefined || (study.consent === 'refused' && transfer.state === 'done') ? <ConsentReason study={study} /> : <News transfer={transfer} hospital={transfer.holderName ?? remote?.name ?? ''} />}
       </div>
     </li>
   );
+}
+
+/** A copy whose patient has stopped sharing is kept, and opened by nobody. */
+function isLocked(study: HistoryStudy): boolean {
+  return (study.held === 'copy' || study.held === 'partial') && study.consent === 'refused' && study.consentReason === 'CONSENT_REVOKED';
 }
 
 function ConsentTag({ study }: { readonly study: HistoryStudy }): ReactNode {
@@ -61,6 +67,7 @@ function ConsentTag({ study }: { readonly study: HistoryStudy }): ReactNode {
 
 function HeldTag({ study, isCopying }: { readonly study: HistoryStudy; readonly isCopying: boolean }): ReactNode {
   const words = useWords();
+  if (isLocked(study)) return <span className="tag tag-warn">⊘ {words.locked}</span>;
   if (study.held === 'local') return study.consent === 'own' ? null : <span className="tag">■ {words.own}</span>;
   if (study.held === 'copy') return <span className="tag tag-good">● {words.copy}</span>;
   return study.held === 'partial' || isCopying ? <span className="tag">◐ {words.part}</span> : <span className="tag tag-quiet">○ {words.notHere}</span>;

@@ -64,8 +64,9 @@ export function Viewer({ study, transfer, onClose }: { readonly study: HistorySt
 function Origin({ study }: { readonly study: HistoryStudy }): ReactNode {
   const words = useWords();
   const own = study.held === 'local';
-  const maker = study.holders.find((holder) => holder.self === own) ?? study.holders[0];
-  return <span className={own ? 'origin' : 'origin origin-copy'}>{own ? '■' : '●'} {own ? words.provenanceOwn : words.provenanceCopy} · {maker?.name}</span>;
+  // Without the index a copy's maker is not known here; our own name would be wrong.
+  const maker = study.holders.find((holder) => holder.self === own);
+  return <span className={own ? 'origin' : 'origin origin-copy'}>{own ? '■' : '●'} {[own ? words.provenanceOwn : words.provenanceCopy, maker?.name].filter(Boolean).join(' · ')}</span>;
 }
 
 function SeriesStrip({ series, current, onChoose }: { readonly series: readonly ViewerSeries[]; readonly current: ViewerSeries; readonly onChoose: (uid: string) => void }): ReactNode {

@@ -57,6 +57,7 @@ export const zhCN: Words = {
   copy: '已调入',
   part: '部分已调入',
   notHere: '未调入',
+  locked: '副本已锁定',
   shared: '已授权',
   notShared: '未授权',
   ownConsent: '本院影像',
