@@ -210,6 +210,32 @@ test('a revocation reaches the holder by the push channel, also one that was sig
   });
 });
 
+test('a grant of the index opens one study at its holder, for the asking node alone, until the consent goes', async () => {
+  await withMesh(async (mesh) => {
+    const [holder, asker] = [await mesh.member('Renji'), await mesh.member('Huashan')];
+    await ingest(holder, 1);
+    await holder.advertise.settle(AbortSignal.timeout(20_000));
+    const personId = parsePersonId(personOf(1));
+    const patientKeys = await asker.federation.patientKeys([personId]);
+    const ask = () => asker.federation.channel.call('grants', 'issueGrant', { patientKeys, holderNode: holder.nodeId, studyInstanceUids: [studyUid(1)], purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 'dr', role: 'radiologist' });
+    await expect(ask()).rejects.toMatchObject({ code: 'PERMISSION_DENIED', reason: 'NO_CONSENT' });
+    const consent = await asker.consent.record({ personId, ...forAnybody });
+    await until(async () => (await asker.consent.outbox()).pending === 0, 'the consent at the index');
+    const { grant, manifests } = await ask();
+    expect(decodeManifest(manifests[0]?.payload ?? Buffer.alloc(0)).studyInstanceUid).toBe(studyUid(1));
+    const peerOf = (member: Member): string => member.federation.entryOf(member.nodeId)?.peerId ?? '';
+    const decide = (livePeerId: string) => holder.consent.decide(grant?.compact ?? '', { livePeerId, studyUid: studyUid(1) });
+    await until(() => holder.federation.entryOf(asker.nodeId) !== undefined, 'the asker in the list of the holder');
+    expect(await decide(peerOf(asker))).toMatchObject({ allow: true, grant: { azp: asker.nodeId, aud: holder.nodeId, studies: [studyUid(1)] }, consent: { hash: consent.hash } });
+    expect(await decide(peerOf(holder))).toMatchObject({ allow: false, reason: 'GRANT_PEER' });
+    await mesh.stopIndex();
+    expect(await decide(peerOf(asker))).toMatchObject({ allow: true });
+    const [revocation] = await asker.consent.revoke({ consentId: consent.consentId });
+    await holder.consent.receive(revocation?.statement.compact ?? '');
+    expect(await decide(peerOf(asker))).toMatchObject({ allow: false, reason: 'CONSENT_STALE', detail: 'revoked' });
+  });
+});
+
 test('a certificate is renewed by the signing key with a new TLS key, and the channel goes on', async () => {
   await withMesh(async (mesh) => {
     const member = await mesh.member('Renji');
