@@ -1,12 +1,4 @@
 import type { NodeId } from '@meridian/shared/identifiers';
-import type { Logger } from '@meridian/shared/log';
-import type { BlobFolder } from './blob-folder.ts';
-import type { Disk } from './disk.ts';
-import type { DiskSpace } from './disk-space.ts';
-import type { GroupCommit } from './group-commit.ts';
-import type { StoreLimits } from './limits.ts';
-import type { Settle } from './settle.ts';
-import { openSink } from './sink.ts';
 
 /** Whence an instance comes and what is known of it beforehand. */
 export interface IngestSource {
@@ -65,58 +57,4 @@ export interface Ingest {
   associationOpened(id: string): void;
   associationActive(id: string): void;
   associationClosed(id: string, how: 'released' | 'aborted'): void;
-}
-
-/** What sinks share. */
-export interface IngestParts {
-  readonly blobs: BlobFolder;
-  readonly disk: Disk;
-  readonly space: DiskSpace;
-  readonly commit: GroupCommit;
-  readonly settle: Settle;
-  readonly limits: StoreLimits;
-  readonly log: Logger;
-  /** Told after rows of the change feed were written. */
-  readonly onChange: () => void;
-  /** Told when a file without a row may have been left: the next start must look. */
-  readonly onLeftover: () => void;
-}
-
-/** The entrance as the store itself sees it. */
-export interface OpenIngest extends Ingest {
-  /** Resolves when no object is being finished. */
-  idle(): Promise<void>;
-  /** Aborts the sinks that are open, and waits for those that are ending. */
-  close(): Promise<void>;
-}
-
-/** Opens the entrance. */
-export function openIngest(parts: IngestParts): OpenIngest {
-  const open = new Set<InstanceSink>();
-  const ending = new Set<Promise<unknown>>();
-  const finish = <Result>(sink: InstanceSink, work: Promise<Result>): Promise<Result> => {
-    open.delete(sink);
-    const ended: Promise<unknown> = work.then(() => undefined, () => undefined).then(() => ending.delete(ended));
-    ending.add(ended);
-    return work;
-  };
-  const idle = async (): Promise<void> => {
-    while (ending.size > 0) await Promise.all(ending);
-  };
-  return {
-    begin: (source) => {
-      parts.space.assertRoom();
-      const sink = openSink(parts, source);
-      open.add(sink);
-      return { ...sink, end: () => finish(sink, sink.end()), abort: () => finish(sink, sink.abort()) };
-    },
-    associationOpened: (id) => parts.settle.associationOpened(id),
-    associationActive: (id) => parts.settle.associationActive(id),
-    associationClosed: (id, how) => parts.settle.associationClosed(id, how),
-    idle,
-    close: async () => {
-      await Promise.all([...open].map((sink) => finish(sink, sink.abort())));
-      await idle();
-    },
-  };
 }

@@ -1,14 +1,36 @@
 import { asMeshError, MeshError } from '@meridian/shared/errors';
+import type { Logger } from '@meridian/shared/log';
 import { createHeaderReader, type DicomHeader } from '../dicom/header-reader.ts';
 import { identityOf, type DicomIdentity } from '../dicom/identity.ts';
 import { firstString, type DicomJson } from '../dicom/json.ts';
 import { part10Prefix } from '../dicom/part10.ts';
 import { TAG } from '../dicom/tags.ts';
 import { encodingOf } from '../dicom/transfer-syntaxes.ts';
+import type { BlobFolder } from './blob-folder.ts';
 import { openBlobWriter } from './blob-writer.ts';
 import { commitRecord, type CommitResult } from './commit-record.ts';
 import { openDigester, type InstanceDigests } from './digests.ts';
-import type { IngestOutcome, IngestParts, IngestSource, InstanceSink } from './ingest.ts';
+import type { Disk } from './disk.ts';
+import type { DiskSpace } from './disk-space.ts';
+import type { GroupCommit } from './group-commit.ts';
+import type { IngestOutcome, IngestSource, InstanceSink } from './ingest.ts';
+import type { StoreLimits } from './limits.ts';
+import type { Settle } from './settle.ts';
+
+/** What sinks share. */
+export interface SinkParts {
+  readonly blobs: BlobFolder;
+  readonly disk: Disk;
+  readonly space: DiskSpace;
+  readonly commit: GroupCommit;
+  readonly settle: Settle;
+  readonly limits: StoreLimits;
+  readonly log: Logger;
+  /** Told after rows of the change feed were written. */
+  readonly onChange: () => void;
+  /** Told when a file without a row may have been left: the next start must look. */
+  readonly onLeftover: () => void;
+}
 
 /** Bytes that are given to the header reader at a time. */
 const READ_BYTES = 1024 * 1024;
@@ -16,7 +38,7 @@ const READ_BYTES = 1024 * 1024;
 const MAX_BYTES_BEFORE_UIDS = 1024 * 1024;
 
 /** Opens a sink: bytes go to the header reader, the digests and the disk as they come; rows follow when the file is durable. */
-export function openSink(parts: IngestParts, source: IngestSource): InstanceSink {
+export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
   const { blobs, disk, limits } = parts;
   const blob = blobs.newName();
   const writer = openBlobWriter({ disk, path: blobs.pathOf(blob), writeBytes: limits.writeBytes, pendingLimit: limits.pendingBytes });
@@ -121,7 +143,7 @@ export function openSink(parts: IngestParts, source: IngestSource): InstanceSink
   };
 }
 
-function report(parts: IngestParts, source: IngestSource, identity: DicomIdentity, result: CommitResult): void {
+function report(parts: SinkParts, source: IngestSource, identity: DicomIdentity, result: CommitResult): void {
   if (result.outcome === 'stored') parts.settle.received(identity.studyInstanceUid, source.associationId);
   if (result.outcome !== 'quarantined') return;
   parts.log.warn({ event: 'instance-quarantined', reason: result.reason, sopInstanceUid: identity.sopInstanceUid, studyInstanceUid: identity.studyInstanceUid, door: source.door, callingAeTitle: source.callingAeTitle });
