@@ -136,7 +136,11 @@ class FeedSession {
     this.parts.federation.channel.report('connected');
     this.parts.onAnswer();
     await this.resume(resumeAfter);
-    await this.drive().finally(() => this.saving);
+    try {
+      await this.drive();
+    } finally {
+      await this.saving;
+    }
   }
 
   /** The index says where it stands. It may know less (restored from a backup): it gets it again; more is another feed. */
