@@ -6,7 +6,7 @@ import type { NodeId } from '@meridian/shared/identifiers';
 import type { Logger } from '@meridian/shared/log';
 import type { CallerGate } from '../registry/caller.ts';
 import { addNotices } from '../registry/notices.ts';
-import type { IndexDatabase } from '../tables.ts';
+import type { IndexConnection, IndexDatabase } from '../tables.ts';
 import { statementsOf } from './decide.ts';
 import { recordConsent, type RecordConsentParts } from './record-consent.ts';
 
@@ -41,30 +41,29 @@ export async function tellNewHolder(database: IndexDatabase, holder: { readonly 
   const keys = [...new Map(holder.patientKeys.map((key) => [Buffer.from(key).toString('hex'), Buffer.from(key)])).values()];
   let told = false;
   for (let start = 0; start < keys.length; start += KEYS_OF_A_STEP) {
-    const compacts = await untold(database, holder.nodeId, keys.slice(start, start + KEYS_OF_A_STEP));
-    if (compacts.length === 0) continue;
+    const step = keys.slice(start, start + KEYS_OF_A_STEP);
+    if ((await untold(database.read, holder.nodeId, step)).length === 0) continue;
     told = true;
     await database.write.transaction().execute(async (transaction) => {
-      for (const payload of compacts) await addNotices(transaction, { nodeIds: [holder.nodeId], kind: 'consent', payload, atEpochMs: holder.atEpochMs });
+      // Asked again inside the transaction: another call may have told it meanwhile.
+      for (const { hash, compact } of await untold(transaction, holder.nodeId, step)) {
+        await addNotices(transaction, { nodeIds: [holder.nodeId], kind: 'consent', subject: hash, payload: Buffer.from(compact, 'utf8'), atEpochMs: holder.atEpochMs });
+      }
     });
   }
   return told;
 }
 
-async function untold(database: IndexDatabase, nodeId: NodeId, keys: readonly Buffer[]): Promise<Buffer[]> {
-  const rows = await database.read
+async function untold(connection: IndexConnection, nodeId: NodeId, keys: readonly Buffer[]): Promise<{ hash: string; compact: string }[]> {
+  return connection
     .selectFrom('consent_patient')
     .innerJoin('consent', 'consent.hash', 'consent_patient.consent_hash')
-    .select('consent.compact')
+    .select(['consent.hash', 'consent.compact'])
     .distinct()
     .where('consent_patient.patient_key', 'in', [...keys])
     .where('consent.writer', '!=', nodeId)
+    .where((where) => where.not(where.exists(where.selectFrom('notice').select('notice.seq').where('notice.node_id', '=', nodeId).whereRef('notice.subject', '=', 'consent.hash'))))
     .execute();
-  if (rows.length === 0) return [];
-  const payloads = rows.map(({ compact }) => Buffer.from(compact, 'utf8'));
-  const told = await database.read.selectFrom('notice').select('payload').where('node_id', '=', nodeId).where('kind', '=', 'consent').where('payload', 'in', payloads).execute();
-  const known = new Set(told.map(({ payload }) => payload.toString('latin1')));
-  return payloads.filter((payload) => !known.has(payload.toString('latin1')));
 }
 
 async function listConsents(database: IndexDatabase, keys: readonly PatientKey[]): Promise<ListConsentsResponse> {

@@ -65,7 +65,7 @@ async function store(parts: RecordConsentParts, statement: ConsentStatement, cal
     }
     const nodeIds = await concernedNodes(transaction, statement, keys);
     nodeIds.delete(caller);
-    await addNotices(transaction, { nodeIds, kind: 'consent', payload: Buffer.from(statement.compact, 'utf8'), atEpochMs });
+    await addNotices(transaction, { nodeIds, kind: 'consent', subject: statement.hash, payload: Buffer.from(statement.compact, 'utf8'), atEpochMs });
   });
 }
 

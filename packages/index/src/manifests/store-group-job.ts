@@ -84,7 +84,7 @@ function storeManifest(database: JobDatabase, group: ManifestGroup, entry: Manif
 function tellRecipients(database: JobDatabase, group: ManifestGroup, entry: ManifestEntry, recall: Buffer): boolean {
   const recipients = database.prepare('SELECT node_id FROM study_recipient WHERE study_instance_uid = ? AND custodian_node = ?').all(entry.studyInstanceUid, group.nodeId) as { node_id: string }[];
   for (const { node_id } of recipients) {
-    database.prepare("INSERT INTO notice (seq, node_id, kind, payload, created_at) VALUES (?, ?, 'recall', ?, ?)").run(next(database, 'notice'), node_id, recall, group.atEpochMs);
+    database.prepare("INSERT INTO notice (seq, node_id, kind, subject, payload, created_at) VALUES (?, ?, 'recall', ?, ?, ?)").run(next(database, 'notice'), node_id, entry.studyInstanceUid, recall, group.atEpochMs);
   }
   return recipients.length > 0;
 }

@@ -62,8 +62,10 @@ async function createRegistry(database: Kysely<unknown>): Promise<void> {
     .addColumn('seq', 'bigint', (column) => column.primaryKey())
     .addColumn('node_id', 'text', (column) => column.notNull())
     .addColumn('kind', 'text', (column) => column.notNull())
+    .addColumn('subject', 'text', (column) => column.notNull())
     .addColumn('payload', 'blob', (column) => column.notNull())
     .addColumn('created_at', 'bigint', (column) => column.notNull())
     .execute();
+  await schema.createIndex('notice_by_subject').on('notice').columns(['node_id', 'subject']).execute();
   await schema.createIndex('notice_by_node').on('notice').columns(['node_id', 'seq']).execute();
 }

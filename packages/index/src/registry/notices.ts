@@ -10,10 +10,10 @@ export interface Notice {
 }
 
 /** Adds a notice for every node named, in the transaction of what it tells. */
-export async function addNotices(transaction: IndexTransaction, notice: { readonly nodeIds: Iterable<string>; readonly kind: Notice['kind']; readonly payload: Buffer; readonly atEpochMs: number }): Promise<void> {
+export async function addNotices(transaction: IndexTransaction, notice: { readonly nodeIds: Iterable<string>; readonly kind: Notice['kind']; readonly subject: string; readonly payload: Buffer; readonly atEpochMs: number }): Promise<void> {
   for (const nodeId of notice.nodeIds) {
     const seq = await nextNumber(transaction, 'notice');
-    await transaction.insertInto('notice').values({ seq, node_id: nodeId, kind: notice.kind, payload: notice.payload, created_at: notice.atEpochMs }).execute();
+    await transaction.insertInto('notice').values({ seq, node_id: nodeId, kind: notice.kind, subject: notice.subject, payload: notice.payload, created_at: notice.atEpochMs }).execute();
   }
 }
 

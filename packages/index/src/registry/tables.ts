@@ -36,5 +36,13 @@ export interface RegistryTables {
   /** Numbers that only grow. */
   counter: { name: string; value: number };
   /** What a node must be told, kept until it is old; `seq` is the cursor of the push channel. */
-  notice: { seq: number; node_id: string; kind: 'consent' | 'recall'; payload: Buffer; created_at: number };
+  notice: {
+    seq: number;
+    node_id: string;
+    kind: 'consent' | 'recall';
+    /** Hash of the consent statement, or UID of the study. */
+    subject: string;
+    payload: Buffer;
+    created_at: number;
+  };
 }
