@@ -46,14 +46,10 @@ const DEFAULT_LIMIT = 1_000;
 
 type Condition = RawBuilder<SqlBool>;
 
-/** Conditions over the aliases y (study) and e (the patient it is answered under). */
+/** Conditions over the alias y (study). */
 export function studyConditions(query: StudyQuery): Condition[] {
   return [
-    ...texts('e.patient_id', query.patientId),
-    ...texts('e.assigning_authority', query.assigningAuthority),
-    ...names(query.patientName),
-    ...ranges('e.birth_date', query.patientBirthDate),
-    ...texts('e.sex', query.patientSex),
+    ...patients(query),
     ...lists('y.study_instance_uid', query.studyInstanceUids),
     ...ranges('y.study_date', query.studyDate),
     ...ranges('y.study_time', query.studyTime),
@@ -63,6 +59,21 @@ export function studyConditions(query: StudyQuery): Condition[] {
     ...texts('y.referring_physician_name', query.referringPhysicianName),
     ...modalities(query.modalitiesInStudy),
   ];
+}
+
+/** Patients first, then their studies: the other way round every study would be looked at. */
+function patients(query: StudyQuery): Condition[] {
+  const conditions = [
+    ...texts('e.patient_id', query.patientId),
+    ...texts('e.assigning_authority', query.assigningAuthority),
+    ...names(query.patientName),
+    ...ranges('e.birth_date', query.patientBirthDate),
+    ...texts('e.sex', query.patientSex),
+  ];
+  if (conditions.length === 0) return [];
+  const matching = sql.join(conditions, sql` AND `);
+  return [sql<SqlBool>`y.pk IN (SELECT o.pk FROM patient e JOIN study o ON o.patient_pk = e.pk AND o.linked_patient_pk IS NULL WHERE ${matching}
+    UNION ALL SELECT o.pk FROM patient e JOIN study o ON o.linked_patient_pk = e.pk WHERE ${matching})`];
 }
 
 /** Conditions over the alias s (series). */

@@ -93,7 +93,7 @@ type Condition = RawBuilder<SqlBool>;
 
 const STUDY_FROM = sql`study y JOIN patient p ON p.pk = y.patient_pk JOIN patient e ON e.pk = coalesce(y.linked_patient_pk, y.patient_pk)
   LEFT JOIN fetched_study f ON y.origin = 'copy' AND f.study_instance_uid = y.study_instance_uid`;
-const SERIES_FROM = sql`series s JOIN study y ON y.pk = s.study_pk JOIN patient e ON e.pk = coalesce(y.linked_patient_pk, y.patient_pk)`;
+const SERIES_FROM = sql`series s JOIN study y ON y.pk = s.study_pk`;
 const STUDY_COLUMNS = sql`y.study_instance_uid, y.state, y.version, y.advertised_version, y.study_date, y.study_time, y.timezone_offset, y.accession_number, y.study_description,
   y.referring_physician_name, y.study_id, y.modalities, y.series_count, y.instance_count, y.bytes, y.first_received_epoch_ms, y.last_received_epoch_ms, y.arriving, y.linked_patient_pk,
   p.pk, p.assigning_authority, p.patient_id, p.name_alphabetic, p.name_ideographic, p.name_phonetic, p.birth_date, p.sex,
