@@ -10,6 +10,8 @@ import { parsePersonId } from '@meridian/shared/identifiers';
 import { systemClock, type Clock } from '@meridian/shared/platform/clock';
 import { systemRandom } from '@meridian/shared/platform/random';
 import { blindPersonIds } from '@meridian/shared/voprf';
+import { CompiledQuery } from 'kysely';
+import { historyQuery } from './history-page.ts';
 import { indexMigrations, type IndexTables } from '../tables.ts';
 import { reasonOf, withIndex, type TestNode } from '../test-network.ts';
 
@@ -135,6 +137,9 @@ test('the database and the audit log hold no person, and no row of an instance',
     const { index } = network;
     await network.restart(async () => {
       const database = await openSqlite<IndexTables>({ file: index.databasePath, migrations: indexMigrations });
+      const { sql: text, parameters } = historyQuery(database.read, { patientKeys: [key as Buffer], after: { sortKey: '2', studyInstanceUid: '1', custodianNode: 'n' }, limit: 100 }).compile();
+      const plan = await database.read.executeQuery<{ detail: string }>(CompiledQuery.raw(`explain query plan ${text}`, [...parameters]));
+      expect(plan.rows.map(({ detail }) => detail).join()).toMatch(/SEARCH study USING INDEX \S+ \(patient_key=\?\)/);
       await database.close();
       const dump = await readFile(index.databasePath, 'latin1');
       // The search would have found the person: it finds the key.

@@ -8,11 +8,12 @@ import type { Clock } from '@meridian/shared/platform/clock';
 import { patientKeysOfRequest } from '../consent/consent-service.ts';
 import { decide, purposeOf, statementsOf } from '../consent/decide.ts';
 import { feedStates } from '../manifests/feeds.ts';
-import { MANIFEST_COLUMNS, scopeOf, signedManifestOf, visibleStudies, type StudyRow } from '../manifests/studies.ts';
+import { scopeOf, signedManifestOf } from '../manifests/studies.ts';
 import type { Caller, CallerGate } from '../registry/caller.ts';
 import type { TrustKeeper } from '../registry/trust-keeper.ts';
-import type { IndexConnection, IndexDatabase } from '../tables.ts';
+import type { IndexDatabase } from '../tables.ts';
 import { coverageOf } from './coverage.ts';
+import { historyPage, placeOf, tokenOf } from './history-page.ts';
 
 /** Parts of the query service. */
 export interface QueryParts {
@@ -26,16 +27,7 @@ export interface QueryParts {
 
 const DEFAULT_PAGE_SIZE = 100;
 const MAX_PAGE_SIZE = 500;
-/** A page ends early rather than fill the channel with large manifests. */
-const MAX_PAGE_BYTES = 8 * 1024 * 1024;
 const MAX_SUBJECT_LENGTH = 128;
-
-/** Place of an entry in the order: newest first, then by UID, then by holder. */
-interface Place {
-  readonly sortKey: string;
-  readonly studyInstanceUid: string;
-  readonly custodianNode: string;
-}
 
 /** The query RPC. */
 export function queryService(parts: QueryParts): { definition: typeof QueryServiceService; implementation: QueryServiceServer } {
@@ -57,7 +49,7 @@ async function patientHistory(parts: QueryParts, request: PatientHistoryRequest,
   const purpose = purposeOf(request.purposeOfUse);
   if (request.subject.length > MAX_SUBJECT_LENGTH) throw new MeshError('INVALID_ARGUMENT', 'SUBJECT_INVALID', `The pseudonym of the person who asks is at most ${MAX_SUBJECT_LENGTH} characters.`);
   const limit = Math.min(request.pageSize === 0 ? DEFAULT_PAGE_SIZE : request.pageSize, MAX_PAGE_SIZE);
-  const page = await pageOf(database.read, { patientKeys, after: placeOf(request.pageToken), limit });
+  const page = await historyPage(database.read, { patientKeys, after: placeOf(request.pageToken), limit });
   const statements = await statementsOf(database.read, patientKeys);
   const atEpochMs = clock.now();
   const entries = page.rows.map(({ row, patientKeys: keys }): HistoryEntry => {
@@ -76,62 +68,4 @@ async function patientHistory(parts: QueryParts, request: PatientHistoryRequest,
   const coverage = coverageOf(keeper.view().entries.values(), await feedStates(database.read), atEpochMs);
   await audit.append({ type: 'QUERY', peer: caller.nodeId, subject: request.subject, detail: { purpose, entries: entries.length } });
   return { entries, nextPageToken: page.next === undefined ? '' : tokenOf(page.next), coverage, answeredAtEpochMs: BigInt(atEpochMs) };
-}
-
-interface Page {
-  readonly rows: readonly { readonly row: StudyRow; readonly patientKeys: readonly string[] }[];
-  readonly next: Place | undefined;
-}
-
-async function pageOf(connection: IndexConnection, page: { readonly patientKeys: readonly Buffer[]; readonly after: Place | undefined; readonly limit: number }): Promise<Page> {
-  const { after } = page;
-  const found = await visibleStudies(connection)
-    .select(MANIFEST_COLUMNS)
-    .where('patient_key', 'in', [...page.patientKeys])
-    .$if(after !== undefined, (query) =>
-      query.where((where) => {
-        const { sortKey, studyInstanceUid, custodianNode } = after as Place;
-        return where.or([
-          where('sort_key', '<', sortKey),
-          where.and([where('sort_key', '=', sortKey), where('study_instance_uid', '>', studyInstanceUid)]),
-          where.and([where('sort_key', '=', sortKey), where('study_instance_uid', '=', studyInstanceUid), where('custodian_node', '>', custodianNode)]),
-        ]);
-      }))
-    .orderBy('sort_key', 'desc')
-    .orderBy('study_instance_uid')
-    .orderBy('custodian_node')
-    // A study under two of the keys comes twice, side by side.
-    .limit(page.limit * page.patientKeys.length + 1)
-    .execute();
-  const rows: { row: StudyRow; patientKeys: string[] }[] = [];
-  let bytes = 0;
-  for (const row of found) {
-    const last = rows.at(-1);
-    if (last !== undefined && last.row.study_instance_uid === row.study_instance_uid && last.row.custodian_node === row.custodian_node) {
-      last.patientKeys.push(row.patient_key.toString('hex'));
-      continue;
-    }
-    bytes += row.payload.length;
-    if (last !== undefined && (rows.length >= page.limit || bytes > MAX_PAGE_BYTES)) {
-      return { rows, next: { sortKey: last.row.sort_key, studyInstanceUid: last.row.study_instance_uid, custodianNode: last.row.custodian_node } };
-    }
-    rows.push({ row, patientKeys: [row.patient_key.toString('hex')] });
-  }
-  return { rows, next: undefined };
-}
-
-function tokenOf(place: Place): string {
-  return Buffer.from(JSON.stringify([place.sortKey, place.studyInstanceUid, place.custodianNode])).toString('base64url');
-}
-
-function placeOf(token: string): Place | undefined {
-  if (token === '') return undefined;
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(token, 'base64url').toString('utf8'));
-    if (!Array.isArray(parsed) || parsed.length !== 3 || !parsed.every((part): part is string => typeof part === 'string')) throw new Error('not three texts');
-    const [sortKey, studyInstanceUid, custodianNode] = parsed as [string, string, string];
-    return { sortKey, studyInstanceUid, custodianNode };
-  } catch (cause) {
-    throw new MeshError('INVALID_ARGUMENT', 'PAGE_TOKEN_INVALID', 'This page token is none that the index gave out. Begin with the first page.', { cause });
-  }
 }
