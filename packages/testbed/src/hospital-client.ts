@@ -58,6 +58,8 @@ export interface HospitalClient {
   fetchStudy(request: { personId: string; studyInstanceUid: string; holderNode?: string }, onProgress?: (transfer: Transfer) => void): Promise<Transfer>;
   /** QIDO-RS. */
   searchStudies(query: string): Promise<readonly Readonly<Record<string, { readonly vr: string; readonly Value?: readonly unknown[] }>>[]>;
+  /** SOP Instance UIDs that QIDO-RS lists of a study; none where the study is not held. */
+  instancesOf(studyInstanceUid: string): Promise<readonly string[]>;
   /** Any GET, as bytes. @throws ProblemAnswer */
   bytes(path: string, accept: string): Promise<{ readonly contentType: string; readonly body: Buffer }>;
   node(): Promise<{ readonly storage: { readonly studies: number; readonly instances: number }; readonly advertise?: { readonly pending: number; readonly acknowledgedSeq: number } }>;
@@ -92,6 +94,15 @@ export function hospitalClient(apiUrl: string): HospitalClient {
       return last;
     },
     searchStudies: (query) => get(`/dicomweb/studies${query}`),
+    async instancesOf(studyInstanceUid) {
+      try {
+        const rows = await get<readonly Record<string, { readonly Value?: readonly string[] }>[]>(`/dicomweb/studies/${studyInstanceUid}/instances?limit=5000`);
+        return rows.map((row) => row['00080018']?.Value?.[0] ?? '');
+      } catch (error) {
+        if (error instanceof ProblemAnswer && error.status === 404) return [];
+        throw error;
+      }
+    },
     async bytes(path, accept) {
       const response = await call(path, { headers: { accept } });
       return { contentType: response.headers.get('content-type') ?? '', body: Buffer.from(await response.arrayBuffer()) };

@@ -115,8 +115,7 @@ async function advertised(client: HospitalClient, study: string): Promise<Histor
 
 /** What is verified and durable at the asker: the rows that its own QIDO-RS lists. */
 async function heldBytes(client: HospitalClient, study: string): Promise<{ instances: number; bytes: number }> {
-  const { body } = await client.bytes(`/dicomweb/studies/${study}/instances?limit=1000`, 'application/dicom+json');
-  const instances = (JSON.parse(body.toString('utf8') || '[]') as readonly unknown[]).length;
+  const instances = (await client.instancesOf(study)).length;
   const one = [...generateStudy({ seed: 1, kind: 'ct', person: WANG, patientId: 'H1', date: '20260202', time: '080000', institution: 'Holder', description: 'fetch', slices: 1, size: 512, charset: 'utf8' })][0];
   return { instances, bytes: instances * (one?.dataSet.length ?? 0) };
 }

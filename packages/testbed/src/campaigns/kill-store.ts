@@ -92,8 +92,7 @@ async function compare(apiUrl: string, sent: ReadonlyMap<string, { digest: strin
   let halfRows = 0;
   const listed = new Set<string>();
   for (const study of new Set([...sent.values()].map((one) => one.study))) {
-    const rows = JSON.parse((await client.bytes(`/dicomweb/studies/${study}/instances?limit=1000`, 'application/dicom+json')).body.toString('utf8') || '[]') as readonly Record<string, { Value?: readonly string[] }>[];
-    for (const row of rows) listed.add(row['00080018']?.Value?.[0] ?? '');
+    for (const sop of await client.instancesOf(study)) listed.add(sop);
   }
   for (const [sop, { digest, study, series }] of sent) {
     if (!listed.has(sop)) {
