@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { parentPort, workerData } from 'node:worker_threads';
 import { asMeshError } from './errors.ts';
 import type { WorkerAnswer } from './workers.ts';
@@ -17,7 +18,7 @@ async function answer({ job, argument }: { job: string; argument: unknown }): Pr
     return { ok: true, result: await (run as (argument: unknown) => unknown)(argument) };
   } catch (thrown) {
     const error = asMeshError(thrown);
-    const cause = error.cause instanceof Error ? `${error.cause.stack ?? error.cause.message}` : String(error.cause ?? '');
+    const cause = error.cause instanceof Error ? (error.cause.stack ?? error.cause.message) : inspect(error.cause);
     return { ok: false, code: error.code, reason: error.reason, message: error.message, cause };
   }
 }

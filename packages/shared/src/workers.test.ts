@@ -19,7 +19,7 @@ test('work is done in threads, in any number, and an error keeps its code and re
 });
 
 test('a job that hangs, grows or ends its thread is stopped, and the pool goes on', async () => {
-  const pool = open({ size: 1, deadlineMs: 4_000 });
+  const pool = open({ size: 1, deadlineMs: 30_000, memoryMib: 24 });
   try {
     await expect(pool.run('grow', undefined)).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED', reason: 'WORKER_OUT_OF_MEMORY' });
     await expect(pool.run('exit', undefined)).rejects.toMatchObject({ code: 'INTERNAL' });
@@ -27,7 +27,7 @@ test('a job that hangs, grows or ends its thread is stopped, and the pool goes o
   } finally {
     await pool.close();
   }
-  const quick = open({ size: 1, deadlineMs: 600 });
+  const quick = open({ size: 1, deadlineMs: 1_500 });
   try {
     const after = [quick.run('hang', undefined), quick.run('double', 21)];
     await expect(after[0]).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED', reason: 'WORKER_DEADLINE' });

@@ -37,6 +37,11 @@ export async function* part10File(studies: StudyReader, row: InstanceRow, coerci
   if (pixels !== undefined) yield* studies.openDataSet(row, { offset: headerLength, length: row.bytes - headerLength }) as AsyncIterable<Buffer>;
 }
 
+/** Bytes of the file that {@link part10File} gives without a coercion. */
+export function part10Length(row: InstanceRow): number {
+  return part10Prefix(row).length + row.bytes;
+}
+
 /** Random access to a data set, in the bytes that its header JSON counts: inflated where it is deflated. */
 export async function dataSetReader(studies: StudyReader, row: InstanceRow): Promise<ReadAt> {
   if (!encodingOf(row.transferSyntaxUid).deflated) return (offset, length) => studies.readDataSet(row, offset, length);

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 import type { Logger } from '@meridian/shared/log';
+import type { Clock } from '@meridian/shared/platform/clock';
 import type { Coercion } from '../dicom/coerce.ts';
 import type { Door } from '../http/http-server.ts';
 import type { StudyRow } from '../store/rows.ts';
@@ -31,6 +32,7 @@ export interface DicomwebParts {
   readonly coercionFor: (study: StudyRow) => Coercion | undefined;
   readonly renderer: Renderer;
   readonly log: Logger;
+  readonly clock?: Clock;
   /** Called before the first byte leaves; a rejection refuses the request. */
   readonly onRead?: (event: ReadEvent) => Promise<void>;
 }

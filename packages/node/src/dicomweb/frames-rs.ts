@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MeshError } from '@meridian/shared/errors';
 import { openFrames, type Frames } from '../dicom/frames.ts';
@@ -6,6 +5,7 @@ import { bulkUri, firstNumber, type DicomJson } from '../dicom/json.ts';
 import { TAG } from '../dicom/tags.ts';
 import { encodingOf, EXPLICIT_VR_LITTLE_ENDIAN } from '../dicom/transfer-syntaxes.ts';
 import { baseUrlOf, instanceUrl } from './addresses.ts';
+import { acceptOf, sendStream } from './answers.ts';
 import { bulkReferences, dataSetReader } from './data-set-source.ts';
 import type { DicomwebParts } from './dicomweb.ts';
 import { entityTag, isUnchanged } from './entity-tags.ts';
@@ -62,18 +62,18 @@ async function sendFrames(parts: DicomwebParts, held: HeldInstance, asked: reado
   for (const number of numbers) await opened.frames.place(number);
   const type = encapsulated ? frameMediaType(instance.transferSyntaxUid) : OCTET_STREAM;
   const transferSyntaxUid = encapsulated ? instance.transferSyntaxUid : EXPLICIT_VR_LITTLE_ENDIAN;
-  const packing = chooseStored(request.headers.accept, [{ type, transferSyntaxUid }], numbers.length > 1);
+  const packing = chooseStored(acceptOf(request), [{ type, transferSyntaxUid }], numbers.length > 1);
   if (isUnchanged(request, reply, entityTag([instance], undefined, 'frames', numbers.join(',')))) return reply.send();
   await parts.onRead?.({ kind: 'view', transaction: 'frames', studyInstanceUid: instance.studyInstanceUid, instances: 1, request });
   const swapped = !encapsulated && !encodingOf(instance.transferSyntaxUid).littleEndian && (firstNumber(opened.header, TAG.BitsAllocated) ?? 8) === 16;
   const body = (number: number): AsyncGenerator<Buffer> => frameBytes(opened, number, swapped);
   const partType = `${type}; transfer-syntax=${transferSyntaxUid}`;
   const [only] = numbers;
-  if (packing === 'single' && only !== undefined) return reply.type(partType).send(Readable.from(body(only), { objectMode: false }));
+  if (packing === 'single' && only !== undefined) return sendStream(request, reply.type(partType), body(only));
   const url = `${instanceUrl(baseUrlOf(request), instance)}/frames`;
   const list = numbers.map((number): OutgoingPart => ({ type: partType, location: `${url}/${number}`, body: body(number) }));
   const answer = writeMultipart(type, list);
-  return reply.type(answer.contentType).send(Readable.from(answer.bytes, { objectMode: false }));
+  return sendStream(request, reply.type(answer.contentType), answer.bytes);
 }
 
 /** One frame as stored, in pieces; native pixels leave as little endian whatever they are stored in. */
@@ -97,14 +97,14 @@ async function sendBulk(parts: DicomwebParts, held: HeldInstance, reference: str
   if (match === null || !bulkReferences(await parts.store.studies.header(instance.sopInstanceUid)).has(bulkUri(place))) {
     throw new MeshError('NOT_FOUND', 'BULK_DATA_UNKNOWN', 'This instance has no bulk data at this address. Take the address from its metadata.');
   }
-  const packing = chooseStored(request.headers.accept, [{ type: OCTET_STREAM, transferSyntaxUid: instance.transferSyntaxUid }], false);
+  const packing = chooseStored(acceptOf(request), [{ type: OCTET_STREAM, transferSyntaxUid: instance.transferSyntaxUid }], false);
   if (isUnchanged(request, reply, entityTag([instance], undefined, 'bulk', reference))) return reply.send();
   await parts.onRead?.({ kind: 'view', transaction: 'bulkdata', studyInstanceUid: instance.studyInstanceUid, instances: 1, request });
   const read = await dataSetReader(parts.store.studies, instance);
   const bytes = (async function* (): AsyncGenerator<Buffer> {
     for (let at = 0; at < place.length; at += CHUNK_BYTES) yield await read(place.offset + at, Math.min(CHUNK_BYTES, place.length - at));
   })();
-  if (packing === 'single') return reply.type(OCTET_STREAM).send(Readable.from(bytes, { objectMode: false }));
+  if (packing === 'single') return sendStream(request, reply.type(OCTET_STREAM), bytes);
   const answer = writeMultipart(OCTET_STREAM, [{ type: OCTET_STREAM, location: `${instanceUrl(baseUrlOf(request), instance)}/bulkdata/${reference}`, body: bytes }]);
-  return reply.type(answer.contentType).send(Readable.from(answer.bytes, { objectMode: false }));
+  return sendStream(request, reply.type(answer.contentType), answer.bytes);
 }

@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { coerceJson } from '../dicom/coerce.ts';
 import type { DicomJson, DicomJsonElement } from '../dicom/json.ts';
@@ -6,6 +5,7 @@ import { parseBulkUri } from '../dicom/json.ts';
 import { TAG } from '../dicom/tags.ts';
 import { HttpStatusError } from '../http/problem.ts';
 import { baseUrlOf, instanceUrl } from './addresses.ts';
+import { acceptOf, sendStream } from './answers.ts';
 import { servedTransferSyntax } from './data-set-source.ts';
 import type { DicomwebParts } from './dicomweb.ts';
 import { entityTag, isUnchanged } from './entity-tags.ts';
@@ -26,14 +26,14 @@ export function mountMetadata(app: FastifyInstance, parts: DicomwebParts): void 
 }
 
 async function metadata(parts: DicomwebParts, request: FastifyRequest, reply: FastifyReply, params: ResourceParams): Promise<FastifyReply> {
-  if (chooseType(request.headers.accept, [DICOM_JSON, 'application/json']) === undefined) {
+  if (chooseType(acceptOf(request), [DICOM_JSON, 'application/json']) === undefined) {
     throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'Metadata comes as application/dicom+json; the Accept header does not allow it.');
   }
   const held = await heldInstances(parts, params);
   const baseUrl = baseUrlOf(request);
   if (isUnchanged(request, reply, entityTag(held.instances, held.coercion, 'metadata', baseUrl))) return reply.send();
   await parts.onRead?.({ kind: 'view', transaction: 'metadata', studyInstanceUid: held.study.studyInstanceUid, instances: held.instances.length, request });
-  return reply.type(DICOM_JSON).send(Readable.from(jsonArray(parts, held, baseUrl), { objectMode: false }));
+  return sendStream(request, reply.type(DICOM_JSON), jsonArray(parts, held, baseUrl));
 }
 
 async function* jsonArray(parts: DicomwebParts, held: HeldInstances, baseUrl: string): AsyncGenerator<Buffer> {

@@ -53,6 +53,10 @@ export function parseQidoQuery(search: string, level: QidoLevel): QidoQuery {
       case 'fuzzymatching':
         fuzzyMatchingAsked = flag(name, value);
         break;
+      case 'accept':
+      case 'charset':
+        // How to answer, not what.
+        break;
       case 'emptyvaluematching':
       case 'multiplevaluematching':
         if (flag(name, value)) throw new MeshError('INVALID_ARGUMENT', 'QUERY_VALUE_INVALID', `This node does not offer ${name}.`);

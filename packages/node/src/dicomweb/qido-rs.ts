@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { parseSeriesInstanceUid, parseStudyInstanceUid } from '@meridian/shared/identifiers';
 import { coerceJson, type Coercion } from '../dicom/coerce.ts';
@@ -8,6 +7,7 @@ import { HttpStatusError } from '../http/problem.ts';
 import type { InstanceRow, StudyRow } from '../store/rows.ts';
 import type { InstanceQuery } from '../store/study-query.ts';
 import { baseUrlOf } from './addresses.ts';
+import { acceptOf, sendStream } from './answers.ts';
 import type { DicomwebParts } from './dicomweb.ts';
 import { heldStudy } from './held.ts';
 import { chooseType } from './media-types.ts';
@@ -40,7 +40,7 @@ export function mountQido(app: FastifyInstance, parts: DicomwebParts): void {
 }
 
 async function search(parts: DicomwebParts, { level, params }: { level: QidoLevel; params: QidoParams }, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-  if (chooseType(request.headers.accept, [DICOM_JSON, 'application/json']) === undefined) {
+  if (chooseType(acceptOf(request), [DICOM_JSON, 'application/json']) === undefined) {
     throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'Search results come as application/dicom+json; the Accept header does not allow it.');
   }
   const at = request.url.indexOf('?');
@@ -59,7 +59,7 @@ async function search(parts: DicomwebParts, { level, params }: { level: QidoLeve
   if (found.length > query.limit) reply.raw.appendHeader('warning', MORE_WARNING);
   const rows = found.slice(0, query.limit);
   const describe = openDescriber(parts, { level, query, baseUrl: baseUrlOf(request), relational: params.study === undefined });
-  return reply.type(DICOM_JSON).send(Readable.from(jsonArray(rows, describe), { objectMode: false }));
+  return sendStream(request, reply.type(DICOM_JSON), jsonArray(rows, describe));
 }
 
 interface FoundRow {

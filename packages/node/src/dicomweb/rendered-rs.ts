@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MeshError } from '@meridian/shared/errors';
 import { HttpStatusError } from '../http/problem.ts';
 import type { InstanceRow } from '../store/rows.ts';
+import { acceptOf } from './answers.ts';
 import type { DicomwebParts } from './dicomweb.ts';
 import { entityTag, isUnchanged } from './entity-tags.ts';
 import { framesOf, parseFrameList } from './frames-rs.ts';
@@ -27,7 +28,7 @@ export function mountRendered(app: FastifyInstance, parts: DicomwebParts): void 
 }
 
 async function picture(parts: DicomwebParts, request: FastifyRequest, reply: FastifyReply, { params, thumbnail }: { params: RenderedParams; thumbnail: boolean }): Promise<FastifyReply> {
-  if (chooseType(request.headers.accept, [JPEG]) === undefined) throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'Pictures come as image/jpeg; the Accept header does not allow it.');
+  if (chooseType(acceptOf(request), [JPEG]) === undefined) throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'Pictures come as image/jpeg; the Accept header does not allow it.');
   const at = request.url.indexOf('?');
   const query = parseRenderQuery(at < 0 ? '' : request.url.slice(at + 1), thumbnail);
   const held = representative(await heldInstances(parts, params));

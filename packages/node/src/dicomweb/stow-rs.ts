@@ -1,12 +1,15 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { asMeshError, MeshError } from '@meridian/shared/errors';
 import { parseStudyInstanceUid } from '@meridian/shared/identifiers';
+import { systemClock } from '@meridian/shared/platform/clock';
 import { HttpStatusError } from '../http/problem.ts';
 import type { DicomwebParts } from './dicomweb.ts';
 import { baseUrlOf } from './addresses.ts';
+import { acceptOf } from './answers.ts';
 import { chooseType, parseMediaType } from './media-types.ts';
 import { isBoundary, readMultipart } from './multipart-reader.ts';
 import { isConnectionLost, storePart, type PartOutcome } from './stow-part.ts';
+import { atPace } from './sender-pace.ts';
 import { stowAnswer } from './stow-response.ts';
 
 const DICOM = 'application/dicom';
@@ -23,7 +26,7 @@ export async function mountStow(app: FastifyInstance, parts: DicomwebParts): Pro
 }
 
 async function store(parts: DicomwebParts, request: FastifyRequest, reply: FastifyReply, studyInstanceUid: string | undefined): Promise<FastifyReply> {
-  if (chooseType(request.headers.accept, [DICOM_JSON, 'application/json']) === undefined) {
+  if (chooseType(acceptOf(request), [DICOM_JSON, 'application/json']) === undefined) {
     throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'The answer to a store request comes as application/dicom+json; the Accept header allows it in no form.');
   }
   const source = {
@@ -33,7 +36,7 @@ async function store(parts: DicomwebParts, request: FastifyRequest, reply: Fasti
     ...(studyInstanceUid === undefined ? {} : { expected: { studyInstanceUid } }),
   } as const;
   const outcomes: PartOutcome[] = [];
-  const whole = await readBodies(request, async (body) => void outcomes.push(await storePart({ body, ingest: parts.store.ingest, source })), (error) => {
+  const whole = await readBodies(parts, request, async (body) => void outcomes.push(await storePart({ body, ingest: parts.store.ingest, source })), (error) => {
     const last = outcomes.at(-1);
     // A part that was cut short has said so by itself.
     if (last?.kind !== 'refused' || last.error.reason !== error.reason) outcomes.push({ kind: 'refused', error });
@@ -48,9 +51,9 @@ async function store(parts: DicomwebParts, request: FastifyRequest, reply: Fasti
 }
 
 /** Hands every body of the request on; false where the rest of the request could not be told into parts. */
-async function readBodies(request: FastifyRequest, each: (body: AsyncIterable<Buffer>) => Promise<void>, refused: (error: MeshError) => void): Promise<boolean> {
+async function readBodies(parts: DicomwebParts, request: FastifyRequest, each: (body: AsyncIterable<Buffer>) => Promise<void>, refused: (error: MeshError) => void): Promise<boolean> {
   const media = parseMediaType(request.headers['content-type'] ?? '');
-  const raw = request.raw as AsyncIterable<Buffer>;
+  const raw = atPace(request.raw as AsyncIterable<Buffer>, parts.clock ?? systemClock);
   if (media?.type === DICOM) {
     await each(raw);
     return true;

@@ -1,8 +1,8 @@
-import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { InstanceRow } from '../store/rows.ts';
 import { baseUrlOf, instanceUrl } from './addresses.ts';
-import { part10File, servedTransferSyntax } from './data-set-source.ts';
+import { acceptOf, sendStream } from './answers.ts';
+import { part10File, part10Length, servedTransferSyntax } from './data-set-source.ts';
 import type { DicomwebParts } from './dicomweb.ts';
 import { entityTag, isUnchanged } from './entity-tags.ts';
 import { heldInstances, type HeldInstances, type ResourceParams } from './held.ts';
@@ -20,15 +20,16 @@ async function retrieve(parts: DicomwebParts, request: FastifyRequest, reply: Fa
   const held = await heldInstances(parts, params);
   const { instances, coercion, study } = held;
   const forms = instances.map((row) => ({ type: DICOM, transferSyntaxUid: servedTransferSyntax(row, coercion) }));
-  const packing = chooseStored(request.headers.accept, forms, params.instance === undefined);
+  const packing = chooseStored(acceptOf(request), forms, params.instance === undefined);
   if (isUnchanged(request, reply, entityTag(instances, coercion))) return reply.send();
   await parts.onRead?.({ kind: 'export', transaction: 'retrieve', studyInstanceUid: study.studyInstanceUid, instances: instances.length, request });
   const [only] = instances;
   if (packing === 'single' && only !== undefined) {
-    return reply.type(dicomType(only, held)).send(Readable.from(part10File(parts.store.studies, only, coercion), { objectMode: false }));
+    if (coercion === undefined) reply.header('content-length', part10Length(only));
+    return sendStream(request, reply.type(dicomType(only, held)), part10File(parts.store.studies, only, coercion));
   }
   const answer = writeMultipart(DICOM, files(parts, held, baseUrlOf(request)));
-  return reply.type(answer.contentType).send(Readable.from(answer.bytes, { objectMode: false }));
+  return sendStream(request, reply.type(answer.contentType), answer.bytes);
 }
 
 function* files(parts: DicomwebParts, held: HeldInstances, baseUrl: string): Generator<OutgoingPart> {

@@ -186,5 +186,5 @@ test('closing ends open streams within the grace', async () => {
   expect(await ended).toBe('cut');
   await http.close();
   expect(http.closing.aborted).toBe(true);
-  await expect(ask(http, '/ok')).rejects.toThrow();
+  await expect(ask(http, '/ok')).rejects.toMatchObject({ code: 'ECONNREFUSED' });
 });

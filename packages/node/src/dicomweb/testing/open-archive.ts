@@ -5,6 +5,8 @@ import path from 'node:path';
 import { silentLog } from '@meridian/shared/log';
 import { systemClock } from '@meridian/shared/platform/clock';
 import { systemRandom } from '@meridian/shared/platform/random';
+import { firstString, sequenceItems, type DicomJson } from '../../dicom/json.ts';
+import { TAG } from '../../dicom/tags.ts';
 import { openHttp, type HttpServer } from '../../http/http-server.ts';
 import { openStore, type Store } from '../../store/store.ts';
 import { dicomwebDoor, type DicomwebParts } from '../dicomweb.ts';
@@ -84,6 +86,23 @@ async function split(body: Buffer, contentType: string): Promise<{ headers: Read
 }
 
 export const STOW_TYPE = 'multipart/related; type="application/dicom"; boundary=BOUNDARY';
+
+/** Stores files and insists that all were taken. */
+export async function store(archive: Archive, files: readonly Buffer[]): Promise<DicomJson> {
+  const answer = await stow(archive, files);
+  if (answer.status !== 200) throw new Error(`not all stored: ${answer.body.toString()}`);
+  return answer.json<DicomJson>();
+}
+
+/** Items of a sequence in an answer. */
+export function itemsOf(dataset: DicomJson, tag: string): DicomJson[] {
+  return [...sequenceItems(dataset, tag)];
+}
+
+/** Where the first stored instance of an answer is retrieved, behind `/dicomweb`. */
+export function retrieveAddress(dataset: DicomJson): string {
+  return new URL(firstString(itemsOf(dataset, TAG.ReferencedSOPSequence)[0] ?? {}, TAG.RetrieveURL) ?? '').pathname.replace('/dicomweb', '');
+}
 
 /** A STOW body of these files. */
 export function stowBody(files: readonly Buffer[], partHeader = 'Content-Type: application/dicom\r\n'): Buffer[] {
