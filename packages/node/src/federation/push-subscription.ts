@@ -33,6 +33,7 @@ export function openPushSubscription(parts: {
   const session = async (): Promise<void> => {
     const afterCursor = (await readSetting(parts.database, CURSOR)) ?? '';
     const call = channel.push.subscribe({ afterCursor, trustListSeq: BigInt(parts.trustListSeq()) });
+    call.on('error', () => undefined); // also thrown by the loop below; after it has ended nobody would listen
     const cancel = (): void => call.cancel();
     const ended = AbortSignal.any([closing.signal, channel.replaced()]);
     ended.addEventListener('abort', cancel, { once: true });
