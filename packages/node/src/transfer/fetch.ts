@@ -11,7 +11,7 @@ import { errorOfClose } from './close-reason.ts';
 import { decodeStep, encodeStep, type Step } from './codec.ts';
 import { MIN_WINDOW_BYTES, TRANSFER_PROTOCOL, WINDOW_BYTES } from './limits.ts';
 import { planOrder } from './plan.ts';
-import type { AuditSink, FetchStore } from './ports.ts';
+import type { AuditSink, FetchStore, PeerIngestSource } from './ports.ts';
 import { openReceiveWindow, type ReceiveWindow, type TransferLog } from './receive-window.ts';
 import { keepRenewed } from './renewal.ts';
 
@@ -94,11 +94,12 @@ async function transfer(request: FetchRequest, stream: PeerStream, startedAtMs: 
   const missing = await store.fetched.missing(studyInstanceUid);
   const counters: TransferLog = { instancesAsked: 0, instancesVerified: 0, bytesReceived: 0, bytesVerified: 0, digestMismatches: 0 };
   const progress = trackProgress(request, list, missing, startedAtMs);
+  const provenance = { holderNode: request.holderNode, manifestSha256: opened.digest, jti: readGrant(request.grant).jti, consentHash: request.consentHash };
   const window = openReceiveWindow({
     instances: planOrder(missing),
     windowBytes,
     log: counters,
-    begin: (entry) => store.ingest.begin(sourceOf(request, opened.digest, entry)),
+    begin: (entry) => store.ingest.begin({ ...sourceOf(request, entry), provenance }),
     onVerified: (entry) => {
       request.log.debug({ event: 'transfer.instance-verified', study: studyInstanceUid, sop: entry.sopInstanceUid, bytes: Number(entry.bytes) });
       progress.verified(entry);
@@ -185,14 +186,13 @@ async function receiveAll(stream: PeerStream, steps: Steps, window: ReceiveWindo
   }
 }
 
-function sourceOf(request: FetchRequest, manifestSha256: Buffer, entry: InstanceEntry): Parameters<FetchStore['ingest']['begin']>[0] {
+function sourceOf(request: FetchRequest, entry: InstanceEntry): Omit<PeerIngestSource, 'provenance'> {
   return {
     door: 'peer',
     transferSyntaxUid: entry.transferSyntaxUid,
     // A patient id without issuer is the sending hospital's, never ours.
     assigningAuthority: request.holderNode,
     expected: { sopClassUid: entry.sopClassUid, sopInstanceUid: entry.sopInstanceUid, studyInstanceUid: request.studyInstanceUid, sha256: entry.sha256, bytes: Number(entry.bytes) },
-    provenance: { holderNode: request.holderNode, manifestSha256, jti: readGrant(request.grant).jti, consentHash: request.consentHash },
   };
 }
 

@@ -13,8 +13,10 @@ export const LIST_PIECE_BYTES = 256 * KIB;
 /** Frames from an asker: a grant with its consent is the largest. */
 export const MAX_ASKER_FRAME_BYTES = 128 * KIB;
 
-/** Bytes that may be asked for and not yet be sent, and that may have arrived and not yet be durable. */
+/** Bytes that may be asked for and not yet be sent. */
 export const WINDOW_BYTES = 16 * MIB;
+/** Bytes that may be asked for and not yet be durable: what a kill costs at most, unless one object is larger. */
+export const UNDURABLE_BYTES = 24 * MIB;
 /** The smallest window that an asker works with. */
 export const MIN_WINDOW_BYTES = MAX_DATA_BYTES;
 /** One GET asks for at most this; larger objects are asked for in pieces. */
@@ -23,6 +25,8 @@ export const MAX_GET_BYTES = 4 * MIB;
 export const MAX_PENDING_GETS = 4096;
 /** Bytes read from disk at once while serving. */
 export const READ_BYTES = MIB;
+/** Bytes that may be read before they are needed. */
+export const READ_AHEAD_BYTES = 4 * MIB;
 
 /** Transfers that one node serves at a time. */
 export const MAX_SERVED = 64;

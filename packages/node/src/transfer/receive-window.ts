@@ -1,7 +1,7 @@
 import { asMeshError, MeshError } from '@meridian/shared/errors';
 import type { InstanceEntry } from '@meridian/shared/generated/meridian/v1/manifest';
 import type { TransferData, TransferGet } from '@meridian/shared/generated/meridian/v1/transfer';
-import { MAX_DATA_BYTES, MAX_GET_BYTES, MIN_DATA_BYTES } from './limits.ts';
+import { MAX_DATA_BYTES, MAX_GET_BYTES, MIN_DATA_BYTES, UNDURABLE_BYTES } from './limits.ts';
 import type { PeerInstanceSink } from './ports.ts';
 
 /** What a fetch counts; a campaign reads it to show that nothing durable travels twice. */
@@ -48,7 +48,8 @@ interface Outstanding {
 }
 
 /**
- * @param parts.windowBytes bound of what is asked for and not yet durable; one larger object is taken alone, in pieces.
+ * What is asked for and not yet durable is bounded too; one larger object is taken alone, in pieces.
+ * @param parts.windowBytes bound of what is asked for and not yet received.
  * @param parts.begin opens the store's sink for an instance.
  * @param parts.onVerified called when an instance is durable.
  */
@@ -77,7 +78,7 @@ export function openReceiveWindow(parts: {
     const entry = waiting.at(-1);
     if (entry === undefined) return undefined;
     const bytes = Number(entry.bytes);
-    if (undurableBytes > 0 && undurableBytes + bytes > windowBytes) return undefined;
+    if (undurableBytes > 0 && undurableBytes + bytes > UNDURABLE_BYTES) return undefined;
     waiting.pop();
     asking = { entry, bytes, sink: undefined, askedBytes: 0, receivedBytes: 0 };
     active.add(asking);

@@ -1,5 +1,5 @@
 import { MeshError } from '@meridian/shared/errors';
-import { MAX_GET_BYTES, MAX_PENDING_GETS, READ_BYTES, WINDOW_BYTES } from './limits.ts';
+import { MAX_GET_BYTES, MAX_PENDING_GETS, READ_AHEAD_BYTES, READ_BYTES, WINDOW_BYTES } from './limits.ts';
 import type { ServedInstance, ServeStore } from './ports.ts';
 
 /** A GET that waits for its answer. */
@@ -11,8 +11,8 @@ export interface PendingGet<Row> {
   readonly length: number;
   readonly failedReason: 'INSTANCE_UNKNOWN' | 'RANGE_INVALID' | undefined;
   cancelled: boolean;
-  /** The first read, begun while the one before is sent. */
-  ahead?: Promise<Buffer>;
+  /** The first read, begun while earlier GETs are answered. */
+  ahead?: { readonly bytes: Promise<Buffer>; readonly length: number };
 }
 
 /** The GETs of one transfer in the order in which they came. */
@@ -21,7 +21,7 @@ export interface ServeQueue<Row> {
   add(get: { readonly requestId: number; readonly sopInstanceUid: string; readonly offset: bigint; readonly length: bigint }): void;
   cancel(requestIds: readonly number[]): void;
   shift(): PendingGet<Row> | undefined;
-  /** The bytes of a GET in reads of 1 MiB, each begun while the one before is used. */
+  /** The bytes of a GET in reads of 1 MiB, each begun before it is needed: a read is several trips to the disk's threads. */
   reads(get: PendingGet<Row>): AsyncGenerator<Buffer>;
   /** To be called when a GET was answered: its bytes may be asked for again. */
   done(get: PendingGet<Row>): void;
@@ -31,6 +31,7 @@ export interface ServeQueue<Row> {
 export function openServeQueue<Row extends ServedInstance>(rows: ReadonlyMap<string, Row>, store: ServeStore<Row>): ServeQueue<Row> {
   const queue: PendingGet<Row>[] = [];
   let askedBytes = 0;
+  let aheadBytes = 0;
 
   function read(row: Row, offset: number, length: number): Promise<Buffer> {
     const reading = store.studies.readDataSet(row, offset, length);
@@ -38,9 +39,17 @@ export function openServeQueue<Row extends ServedInstance>(rows: ReadonlyMap<str
     reading.catch(() => undefined);
     return reading;
   }
-  function beginRead(get: PendingGet<Row> | undefined): void {
-    if (get?.row === undefined || get.length === 0) return;
-    get.ahead ??= read(get.row, get.offset, Math.min(READ_BYTES, get.length));
+  function beginRead(get: PendingGet<Row>): void {
+    if (get.row === undefined || get.length === 0 || get.ahead !== undefined) return;
+    const length = Math.min(READ_BYTES, get.length);
+    get.ahead = { bytes: read(get.row, get.offset, length), length };
+    aheadBytes += length;
+  }
+  function readAhead(): void {
+    for (const get of queue) {
+      if (aheadBytes >= READ_AHEAD_BYTES) return;
+      if (!get.cancelled) beginRead(get);
+    }
   }
 
   return {
@@ -60,7 +69,8 @@ export function openServeQueue<Row extends ServedInstance>(rows: ReadonlyMap<str
     },
     shift() {
       const get = queue.shift();
-      beginRead(get);
+      if (get !== undefined) beginRead(get);
+      readAhead();
       return get;
     },
     async *reads(get) {
@@ -68,18 +78,18 @@ export function openServeQueue<Row extends ServedInstance>(rows: ReadonlyMap<str
       if (row === undefined) return;
       const end = get.offset + get.length;
       let at = get.offset;
-      let next = get.ahead;
+      let next = get.ahead?.bytes;
       while (next !== undefined) {
         const bytes = await next;
         if (bytes.length !== Math.min(READ_BYTES, end - at)) throw new MeshError('DATA_LOSS', 'STORED_OBJECT_SHORT', 'A stored object is shorter than its record says. The node has to check its disk.');
         at += bytes.length;
         next = at < end ? read(row, at, Math.min(READ_BYTES, end - at)) : undefined;
-        if (next === undefined) beginRead(queue[0]);
         yield bytes;
       }
     },
     done(get) {
       askedBytes -= get.length;
+      aheadBytes -= get.ahead?.length ?? 0;
     },
   };
 }
