@@ -27,9 +27,11 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
   let gathered: Buffer[] = [];
   let gatheredBytes = 0;
   let writingBytes = 0;
+  let isBegun = false;
   let unflushedBytes = 0;
   let file: number | undefined;
   let failure: MeshError | undefined;
+  let closing: Promise<void> | undefined;
   let tail: Promise<void> = Promise.resolve();
   let waiting: (() => void)[] = [];
 
@@ -45,6 +47,13 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
     for (const resolve of waiting) resolve();
     waiting = [];
   };
+  // The file is made while the rest of the object is still coming.
+  const begin = (): void => {
+    isBegun = true;
+    step(async () => {
+      file = await disk.create(path);
+    });
+  };
   const push = (): void => {
     if (gatheredBytes === 0) return;
     const chunks = gathered;
@@ -53,7 +62,7 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
     gatheredBytes = 0;
     writingBytes += bytes;
     step(async () => {
-      file ??= await disk.create(path);
+      if (file === undefined) throw new Error('The file of this instance is not open');
       await disk.append(file, chunks);
       unflushedBytes += bytes;
       // Else the last flush of a large object would write all of it at once, long after its sender has ended.
@@ -76,6 +85,7 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
   return {
     append: (chunk) => {
       if (failure !== undefined) return;
+      if (!isBegun) begin();
       gathered.push(chunk);
       gatheredBytes += chunk.length;
       if (gatheredBytes >= parts.writeBytes) push();
@@ -90,16 +100,19 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
     seal: async () => {
       push();
       step(async () => {
-        if (file !== undefined) await disk.flush(file);
-        await close();
+        if (file === undefined) throw new Error('The file of this instance is not open');
+        await disk.flush(file);
       });
       await tail;
       if (failure !== undefined) throw failure;
+      // The bytes are on the device: the row need not wait for the descriptor, and a failure of close says nothing more.
+      closing = close().catch(() => undefined);
     },
     discard: async () => {
       gathered = [];
       gatheredBytes = 0;
       await tail;
+      await closing;
       try {
         await close();
       } finally {
