@@ -8,7 +8,7 @@ import { DEFAULT_PORTS, indexFiles } from './config.ts';
 import { connectControl } from './control.ts';
 import { openIndexAdmin, type IndexAdmin, type IndexStatus, type Invitation } from './index-admin.ts';
 import { keptPorts, openIndexCore } from './index-core.ts';
-import { initIndex, openIndex } from './index-server.ts';
+import { initIndex, type MeridianIndex, openIndex } from './index-server.ts';
 
 /** What the command line touches of its process. */
 export interface CommandParts {
@@ -24,7 +24,10 @@ interface Output {
   say(sentence: string, object: object): void;
 }
 
-type FolderOptions = { readonly folder: string; readonly json: boolean };
+const FOLDER_TRIES = 20;
+const FOLDER_WAIT_MS = 150;
+
+type FolderOptions = { readonly data: string; readonly json: boolean };
 
 /** Runs one command. @returns the exit code: 0 done, 1 failed, 2 wrong usage. */
 export async function runCommand(argv: readonly string[], parts: CommandParts): Promise<number> {
@@ -48,7 +51,7 @@ function commandLine(parts: CommandParts): Command {
   // Before any subcommand is made: they inherit it.
   program.exitOverride().configureOutput({ writeOut: (text) => parts.stdout.write(text), writeErr: (text) => parts.stderr.write(text) }).showHelpAfterError('(--help shows how it is used)');
   const add = (parent: Command, usage: string, description: string): Command =>
-    parent.command(usage).description(description).option('--folder <path>', 'data folder of the index (or MERIDIAN_INDEX_FOLDER)', parts.environment['MERIDIAN_INDEX_FOLDER'] ?? 'meridian-index-data').option('--json', 'print one JSON object', false);
+    parent.command(usage).description(description).option('--data <folder>', 'data folder of the index (or MERIDIAN_INDEX_DATA)', parts.environment['MERIDIAN_INDEX_DATA'] ?? 'meridian-index-data').option('--json', 'print one JSON object', false);
 
   add(program, 'init', 'make the CA, the keys and the settings of a new index')
     .option('--name <name>', 'name of the federation', 'Meridian')
@@ -88,7 +91,7 @@ function commandLine(parts: CommandParts): Command {
 }
 
 async function init(options: FolderOptions & { name: string; host: string; listen: string; joinPort: number; grpcPort: number }, output: Output): Promise<void> {
-  const folder = resolve(options.folder);
+  const folder = resolve(options.data);
   await initIndex({ folder, name: options.name, host: options.host, listen: options.listen, ports: { join: options.joinPort, grpc: options.grpcPort } });
   const { evaluatorKeys, caKey, signingKey } = indexFiles(folder);
   output.say(
@@ -106,7 +109,7 @@ async function init(options: FolderOptions & { name: string; host: string; liste
 
 async function serve(parts: CommandParts, options: FolderOptions & { logLevel: string }, output: Output): Promise<void> {
   const stopped = new Promise<void>((stop) => parts.onStop(stop));
-  const index = await openIndex({ folder: resolve(options.folder), log: openLog({ part: 'index', level: options.logLevel }) });
+  const index = await openWhenFree(resolve(options.data), options.logLevel);
   output.say(`The index is open: hospitals join on port ${index.joinPort}, nodes call on port ${index.grpcPort}. Ctrl-C stops it.`, { joinPort: index.joinPort, grpcPort: index.grpcPort });
   // A timer keeps the process alive while nothing is connected.
   const alive = setInterval(() => undefined, 3_600_000);
@@ -116,9 +119,22 @@ async function serve(parts: CommandParts, options: FolderOptions & { logLevel: s
   output.say('The index is stopped; nothing accepted was lost.', { stopped: true });
 }
 
+/** A short command (status, hospital add) may hold the folder for a moment: it is waited for, another index is not. */
+async function openWhenFree(folder: string, logLevel: string): Promise<MeridianIndex> {
+  const log = openLog({ part: 'index', level: logLevel });
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await openIndex({ folder, log });
+    } catch (thrown) {
+      if (asMeshError(thrown).reason !== 'NODE_ALREADY_RUNNING' || tries >= FOLDER_TRIES || (await connectControl(folder)) !== undefined) throw thrown;
+      await systemClock.sleep(FOLDER_WAIT_MS);
+    }
+  }
+}
+
 /** Asks the running index, or opens the folder of a stopped one. */
 async function withAdmin(options: FolderOptions, run: (admin: IndexAdmin) => Promise<void>): Promise<void> {
-  const folder = resolve(options.folder);
+  const folder = resolve(options.data);
   const running = await connectControl(folder);
   if (running !== undefined) return run(running);
   const core = await openIndexCore({ folder, clock: systemClock, random: systemRandom, log: silentLog });

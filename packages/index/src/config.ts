@@ -45,7 +45,7 @@ export async function readSettings(folder: string): Promise<IndexSettings> {
   const path = indexFiles(folder).settings;
   const text = await readFile(path, 'utf8').catch(() => undefined);
   if (text === undefined) {
-    throw new MeshError('FAILED_PRECONDITION', 'INDEX_NOT_INITIALISED', `There is no index in ${folder}. Make one with \`meridian-index init\`, or name its folder with --folder.`);
+    throw new MeshError('FAILED_PRECONDITION', 'INDEX_NOT_INITIALISED', `There is no index in ${folder}. Make one with \`meridian-index init\`, or name its folder with --data.`);
   }
   let parsed: unknown;
   try {

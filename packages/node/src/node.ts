@@ -108,7 +108,7 @@ export async function openNode(config: NodeConfig, parts: NodeParts = {}): Promi
       ...(parts.faults?.acknowledgeBeforeWrite === true ? { faults: { acknowledgeBeforeWrite: true } } : {}),
     }));
     const audit = keep(await openNodeAudit({ folder, clock, random }));
-    const federation = await openFederation({ folder, clock, random, log });
+    const federation = await openFederation({ folder, clock, random, log, audit });
     if (federation !== undefined) keep(federation);
     const patients = openPatients({ store, assigningAuthority: config.assigningAuthority, random, modifyingSystem: config.name });
     const base: Base = { config, clock, random, log, audit, store, patients };

@@ -85,6 +85,7 @@ export function statusName(number: number): StatusCode {
   return 'UNKNOWN';
 }
 
+/** By code, not by class: an error of another realm (a thread, a test's context) is no instance of ours. */
 function isDiskFull(thrown: unknown): boolean {
-  return thrown instanceof Error && 'code' in thrown && (thrown.code === 'ENOSPC' || thrown.code === 'EDQUOT' || thrown.code === 'SQLITE_FULL');
+  return typeof thrown === 'object' && thrown !== null && 'code' in thrown && (thrown.code === 'ENOSPC' || thrown.code === 'EDQUOT' || thrown.code === 'SQLITE_FULL');
 }

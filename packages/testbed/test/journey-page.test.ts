@@ -84,7 +84,7 @@ testNeeding('chromium', 'a doctor finds, is refused, records consent, fetches, c
     expect(await page.getByText('未找到影像检查').count()).toBe(0);
 
     expect(page.url()).toBe(`${c.url}/`);
-    expect(await page.evaluate(() => JSON.stringify([{ ...localStorage }, history.state]))).not.toContain(WANG.residentId);
+    expect(await page.evaluate(() => JSON.stringify([Object.entries(localStorage), history.state]))).not.toContain(WANG.residentId);
     expect(faults).toEqual([]);
   } finally {
     await browser?.close();

@@ -73,7 +73,7 @@ export async function openOrthancPair(folder: string): Promise<Pair | undefined>
   if (to === undefined) return undefined;
   const from = await startOrthanc(join(folder, 'a'), fromHttp, { B: { Url: `http://127.0.0.1:${toHttp}/`, Timeout: 600 } });
   const close = async (): Promise<void> => {
-    await Promise.all([to, from].map((child) => (child === undefined ? undefined : stop(child))));
+    for (const child of [to, from]) if (child !== undefined) await stop(child);
   };
   try {
     if (from === undefined) throw new Error('the second Orthanc did not start');
