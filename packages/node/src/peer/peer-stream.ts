@@ -92,7 +92,7 @@ export function wrapStream(stream: Stream, remote: Remote, clock: Clock, limits:
       for (;;) {
         const frame = inbox.shift();
         if (frame !== undefined) yield frame;
-        else if (inbox.ended === undefined) await patiently({ listen: inbox.onNews, ready: () => inbox.ready, limitMs: readIdleTimeoutMs });
+        else if (inbox.ended === undefined) await patiently({ listen: (wake) => inbox.onNews(wake), ready: () => inbox.ready, limitMs: readIdleTimeoutMs });
         else if (inbox.ended.error === undefined) return;
         else throw inbox.ended.error instanceof MeshError ? inbox.ended.error : gone(inbox.ended.error);
       }

@@ -160,7 +160,7 @@ test('a study is found elsewhere, fetched, and is then a copy under the local pa
   expect(result).toMatchObject({ instances: IMAGES, resumedInstances: 0, digestMismatches: 0, holderNode: holder.nodeId, linkedTo: { patientId: 'L-77' }, mismatch: [{ field: 'birthDate', local: '19900308', fetched: '19900307' }] });
   const copy = await askerStore.studies.study(STUDY_UID);
   expect(copy).toMatchObject({ complete: true, instanceCount: IMAGES, copyOf: { holderNode: holder.nodeId, manifestVersion: 1 }, linkedPatient: { patientId: 'L-77' } });
-  const [theirs, ours] = await Promise.all([holderStore, askerStore].map(async (store) => (await store.studies.instancesOf(STUDY_UID)).map((row) => [row.sopInstanceUid, row.sha256.toString('hex')]).sort()));
+  const [theirs, ours] = await Promise.all([holderStore, askerStore].map(async (store) => (await store.studies.instancesOf(STUDY_UID)).map((row) => `${row.sopInstanceUid} ${row.sha256.toString('hex')}`).sort()));
   expect(ours).toEqual(theirs);
   const row = (await askerStore.studies.instancesOf(STUDY_UID))[0]!;
   expect(createHash('sha256').update(await askerStore.studies.readDataSet(row, 0, row.bytes)).digest('hex')).toBe(row.sha256.toString('hex'));

@@ -51,7 +51,7 @@ export async function openRetrieve(parts: RetrieveParts): Promise<Retrieve> {
   return {
     patientHistory: (request) => patientHistory(parts, request),
     fetch: ({ signal, onProgress, ...order }) => queue.fetch(order, { signal, onProgress }),
-    listTransfers: queue.list,
+    listTransfers: () => queue.list(),
     async close() {
       unsubscribe();
       await queue.close();

@@ -165,7 +165,9 @@ export function openReceiveWindow(parts: {
       if (failure !== undefined) throw failure;
     },
     async abort() {
-      await Promise.all([...active].map((incoming) => incoming.receivedBytes < incoming.bytes ? incoming.sink?.abort() : undefined));
+      await Promise.all([...active].map(async (incoming) => {
+        if (incoming.receivedBytes < incoming.bytes) await incoming.sink?.abort();
+      }));
       await Promise.all(storing);
     },
   };

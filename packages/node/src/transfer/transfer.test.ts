@@ -122,6 +122,7 @@ test('a revoked consent stops a running transfer with CLOSE, and not a byte foll
     stream.send(encodeStep({ $case: 'hello', value: { grant: { compact: consent.grant() }, studyInstanceUid: STUDY_UID, codings: [] } }));
     const steps: Step[] = [];
     let requestId = 0;
+    let ended = 0;
     const ask = (): void => {
       stream.send(encodeStep({ $case: 'get', value: { requestId, sopInstanceUid: study.entries[requestId]!.sopInstanceUid, offset: 0n, length: 0n } }));
       requestId += 1;
@@ -131,8 +132,9 @@ test('a revoked consent stops a running transfer with CLOSE, and not a byte foll
       steps.push(step);
       if (step.$case === 'accept') for (let first = 0; first < 30; first += 1) ask();
       if (step.$case === 'data' && step.value.last) ask();
-      if (steps.length === 50) expect(running.revoke(consent.revoke())).toBe(1);
+      if (steps.length === 50) ended = running.revoke(consent.revoke());
     }
+    expect(ended).toBe(1);
     expect(steps.at(-1)).toMatchObject({ $case: 'close', value: { reason: 'CONSENT_REVOKED' } });
     expect(steps.filter((step) => step.$case === 'close')).toHaveLength(1);
     expect(running.running()).toEqual([]);
@@ -182,12 +184,12 @@ test('each wrong grant has its own reason, is written down, and not a byte is re
     ['GRANT_PEER', consent.grant({ cnf: { peerId: other.host.peerId } })],
     ['GRANT_EXPIRED', consent.grant({ iat: 1_000_000, nbf: 1_000_000, exp: 1_000_300 })],
     ['CONSENT_SCOPE', consent.grant({ pou: 'HOPERAT' })],
-    ['CONSENT_SIGNATURE', consent.grant({ cst: { ...{ hash: 'a'.repeat(64), seq: 1 }, statement: consent.consent.compact } })],
+    ['CONSENT_SIGNATURE', consent.grant({ cst: { hash: 'a'.repeat(64), seq: 1, statement: consent.consent.compact } })],
   ];
   for (const [reason, grant, from] of cases) {
     const store = makeFetchStore();
     const work = fetchStudy(fetchRequest({ asker: from ?? asker, holder, study, store, consent, grant }));
-    expect([reason, await reasonOf(work)]).toEqual([reason, reason === 'GRANT_MALFORMED' ? 'GRANT_ALG' : reason].map((text, place) => (place === 1 && reason === 'GRANT_MALFORMED' ? expect.stringMatching(/^GRANT_(ALG|MALFORMED)$/) : text)));
+    expect([reason, await reasonOf(work)]).toEqual([reason, reason]);
     expect(store.begun).toEqual([]);
   }
   expect(audit.events.map((event) => event.type)).toEqual(cases.map(() => 'DENY'));
