@@ -10,8 +10,8 @@ interface Settings {
   readonly language: Language;
   readonly theme: Theme;
   readonly words: Words;
-  setLanguage(language: Language): void;
-  setTheme(theme: Theme): void;
+  readonly setLanguage: (language: Language) => void;
+  readonly setTheme: (theme: Theme) => void;
 }
 
 const SettingsContext = createContext<Settings | undefined>(undefined);

@@ -13,7 +13,7 @@ export interface CommandParts {
   /** Aborts on Ctrl-C. */
   readonly signal: AbortSignal;
   /** @throws MeshError UNAVAILABLE NODE_NOT_RUNNING */
-  connect(): Promise<NodeClient>;
+  readonly connect: () => Promise<NodeClient>;
 }
 
 /** How a command ended; `result` is what --json prints. */

@@ -7,13 +7,13 @@ export interface Terminal {
   readonly language: Language;
   readonly json: boolean;
   /** One line of the answer (standard output); silent with --json. */
-  print(line: string): void;
+  readonly print: (line: string) => void;
   /** A line for the person who waits (standard error), written over the last one on a terminal. */
-  progress(line: string): void;
+  readonly progress: (line: string) => void;
   /** A line that stays (standard error). */
-  note(line: string): void;
+  readonly note: (line: string) => void;
   /** The JSON object of the command: its last line. */
-  finish(result: object): void;
+  readonly finish: (result: object) => void;
 }
 
 /** @param streams standard output and error of the process. */

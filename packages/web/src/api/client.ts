@@ -15,7 +15,15 @@ export class ApiProblem extends Error {
 
 const BASE = '/api/v1';
 
-async function send(path: string, init: RequestInit): Promise<Response> {
+/** A request with plain headers. */
+interface Ask {
+  readonly method?: 'GET' | 'POST';
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly signal?: AbortSignal;
+}
+
+async function send(path: string, init: Ask): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(path, { ...init, cache: 'no-store', headers: { accept: 'application/json', ...init.headers } });
@@ -41,7 +49,7 @@ async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
 }
 
 async function post<T>(path: string, body: object, signal?: AbortSignal): Promise<T> {
-  const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body), ...(signal === undefined ? {} : { signal }) };
+  const init = { method: 'POST' as const, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body), ...(signal === undefined ? {} : { signal }) };
   return (await (await send(BASE + path, init)).json()) as T;
 }
 

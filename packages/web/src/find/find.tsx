@@ -1,4 +1,4 @@
-import { useState, type FormEvent, type ReactNode } from 'react';
+import { useEffect, useRef, useState, type FormEvent, type ReactNode } from 'react';
 import { Button, FieldError, Input, Label, Text, TextField } from 'react-aria-components';
 import { dateOfDa } from '../format.ts';
 import { useWords } from '../settings.tsx';
@@ -10,6 +10,9 @@ export function Find({ onFound }: { readonly onFound: (personId: string) => void
   const [text, setText] = useState('');
   const [fault, setFault] = useState<string>();
   const [candidate, setCandidate] = useState<Candidate>();
+  const confirm = useRef<HTMLButtonElement>(null);
+  // At once, not a frame later: a scanner or a quick hand presses Enter again without looking.
+  useEffect(() => confirm.current?.focus(), [candidate]);
 
   const type = (next: string): void => {
     setText(next);
@@ -37,7 +40,7 @@ export function Find({ onFound }: { readonly onFound: (personId: string) => void
         </dl>
         {candidate.birthDate === undefined && <p className="muted">{words.confirmOther}</p>}
         <div className="actions">
-          <Button className="primary" autoFocus onPress={() => onFound(candidate.personId)}>{words.confirm}</Button>
+          <Button ref={confirm} className="primary" onPress={() => onFound(candidate.personId)}>{words.confirm}</Button>
           <Button onPress={() => setCandidate(undefined)}>{words.change}</Button>
         </div>
       </section>

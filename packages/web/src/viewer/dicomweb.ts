@@ -10,6 +10,7 @@ export interface Picture {
 /** One series and its pictures in order. */
 export interface ViewerSeries {
   readonly uid: string;
+  readonly number: number;
   readonly modality: string;
   readonly description: string;
   readonly thumbnailUrl: string | undefined;
@@ -49,8 +50,7 @@ export async function loadStudy(studyInstanceUid: string, signal: AbortSignal): 
     description: text(about, '00081030'),
     series: series
       .map((one) => seriesOf(study, one, bySeries.get(text(one, '0020000E')) ?? []))
-      .toSorted((a, b) => a.number - b.number)
-      .map(({ number: _, ...rest }) => rest),
+      .toSorted((a, b) => a.number - b.number),
   };
 }
 
@@ -65,7 +65,7 @@ async function allInstances(study: string, signal: AbortSignal): Promise<readonl
   }
 }
 
-function seriesOf(study: string, series: DicomJson, instances: readonly DicomJson[]): ViewerSeries & { readonly number: number } {
+function seriesOf(study: string, series: DicomJson, instances: readonly DicomJson[]): ViewerSeries {
   const uid = text(series, '0020000E');
   const modality = text(series, '00080060');
   const base = `/dicomweb${study}/series/${uid}`;
