@@ -99,8 +99,8 @@ function buildProgram(say: Say, line: CommandLine, run: (command: Command, actio
     .addOption(purpose())
     .action((personId: string, options: { purpose: string }, command: Command) => run(command, (parts) => history(parts, personId, options)));
   add(program, 'fetch <person-id> <study-uid>', say('fetch'))
-    .option('--from <node>', 'n-…')
-    .option('--patient <local-id>', 'PatientID')
+    .option('--from <node>', say('fromNode'))
+    .option('--patient <local-id>', say('localPatient'))
     .addOption(purpose())
     .action((personId: string, study: string, options: FetchOptions, command: Command) => run(command, (parts) => fetchCommand(parts, personId, study, options)));
   addConsent(add(program, 'consent', say('consent')), say, add, run);
@@ -111,21 +111,21 @@ function buildProgram(say: Say, line: CommandLine, run: (command: Command, actio
 
 function addConsent(consent: Command, say: Say, add: (parent: Command, usage: string, description: string) => Command, run: (command: Command, action: Action) => Promise<void>): void {
   add(consent, 'record <person-id>', say('consentRecord'))
-    .option('--this-hospital', 'only this hospital may see the images')
-    .option('--hospital <node>', 'only that hospital (n-…)')
-    .option('--any-treating', 'any treating hospital')
+    .option('--this-hospital', say('granteeThis'))
+    .option('--hospital <node>', say('granteeHospital'))
+    .option('--any-treating', say('granteeAny'))
     .addOption(new Option('--purpose <code...>', 'HL7 v3 ActReason').choices(PURPOSES).default(['TREAT']))
     .option('--modality <code...>', 'CT MR DX …')
-    .option('--from <date>', 'studies from YYYY-MM-DD')
-    .option('--to <date>', 'studies until YYYY-MM-DD')
-    .option('--study <uid...>', 'only these studies')
-    .option('--holder <node...>', 'only what these hospitals hold')
-    .option('--days <number>', 'valid for', '30')
-    .option('--clerk <name>', 'who records it')
-    .option('--form-hash <sha256>', 'of the signed form')
+    .option('--from <date>', say('scopeFrom'))
+    .option('--to <date>', say('scopeTo'))
+    .option('--study <uid...>', say('scopeStudy'))
+    .option('--holder <node...>', say('scopeHolder'))
+    .option('--days <number>', say('validDays'), '30')
+    .option('--clerk <name>', say('clerkName'))
+    .option('--form-hash <sha256>', say('formHash'))
     .action((personId: string, options: ConsentOptions, command: Command) => run(command, (parts) => consentRecord(parts, personId, options)));
   add(consent, 'revoke [person-id]', say('consentRevoke'))
-    .option('--id <consent>', 'one consent')
+    .option('--id <consent>', say('oneConsent'))
     .action((personId: string | undefined, options: { id?: string }, command: Command) => run(command, (parts) => consentRevoke(parts, personId, options)));
   add(consent, 'list <person-id>', say('consentList')).action((personId: string, _: object, command: Command) => run(command, (parts) => consentList(parts, personId)));
 }
