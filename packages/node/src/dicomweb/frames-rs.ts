@@ -7,10 +7,10 @@ import { encodingOf, EXPLICIT_VR_LITTLE_ENDIAN } from '../dicom/transfer-syntaxe
 import { baseUrlOf, instanceUrl } from './addresses.ts';
 import { acceptOf, sendStream } from './answers.ts';
 import { bulkReferences, dataSetReader } from './data-set-source.ts';
-import type { DicomwebParts } from './dicomweb.ts';
 import { entityTag, isUnchanged } from './entity-tags.ts';
 import { heldInstance, type HeldInstance } from './held.ts';
 import { writeMultipart, type OutgoingPart } from './multipart-writer.ts';
+import type { DicomwebParts } from './parts.ts';
 import { chooseStored, frameMediaType, OCTET_STREAM } from './representations.ts';
 
 /** Address of an instance. */

@@ -2,7 +2,7 @@ import { MeshError } from '@meridian/shared/errors';
 import { parseSeriesInstanceUid, parseSopInstanceUid, parseStudyInstanceUid } from '@meridian/shared/identifiers';
 import type { Coercion } from '../dicom/coerce.ts';
 import type { InstanceRow, StudyRow } from '../store/rows.ts';
-import type { DicomwebParts } from './dicomweb.ts';
+import type { DicomwebParts } from './parts.ts';
 
 /** UIDs of an address, as the client wrote them. */
 export interface ResourceParams {

@@ -7,10 +7,10 @@ import { HttpStatusError } from '../http/problem.ts';
 import { baseUrlOf, instanceUrl } from './addresses.ts';
 import { acceptOf, sendStream } from './answers.ts';
 import { servedTransferSyntax } from './data-set-source.ts';
-import type { DicomwebParts } from './dicomweb.ts';
 import { entityTag, isUnchanged } from './entity-tags.ts';
 import { heldInstances, type HeldInstances, type ResourceParams } from './held.ts';
 import { chooseType } from './media-types.ts';
+import type { DicomwebParts } from './parts.ts';
 
 const DICOM_JSON = 'application/dicom+json';
 /** Headers read from the database at a time: some 2 MB. */

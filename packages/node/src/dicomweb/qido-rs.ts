@@ -8,9 +8,9 @@ import type { InstanceRow, StudyRow } from '../store/rows.ts';
 import type { InstanceQuery } from '../store/study-query.ts';
 import { baseUrlOf } from './addresses.ts';
 import { acceptOf, sendStream } from './answers.ts';
-import type { DicomwebParts } from './dicomweb.ts';
 import { heldStudy } from './held.ts';
 import { chooseType } from './media-types.ts';
+import type { DicomwebParts } from './parts.ts';
 import { dateRange, integerKey, parseQidoQuery, timeRange, uidList, type QidoLevel, type QidoQuery, type ValueRange } from './qido-query.ts';
 import { inTagOrder, instanceAttributes, seriesAttributes, studyAttributes } from './qido-rows.ts';
 

@@ -3,11 +3,11 @@ import { MeshError } from '@meridian/shared/errors';
 import { HttpStatusError } from '../http/problem.ts';
 import type { InstanceRow } from '../store/rows.ts';
 import { acceptOf } from './answers.ts';
-import type { DicomwebParts } from './dicomweb.ts';
 import { entityTag, isUnchanged } from './entity-tags.ts';
 import { framesOf, parseFrameList } from './frames-rs.ts';
 import { heldInstances, type HeldInstance, type HeldInstances, type ResourceParams } from './held.ts';
 import { chooseType } from './media-types.ts';
+import type { DicomwebParts } from './parts.ts';
 import { parseRenderQuery, type RenderQuery } from './render-query.ts';
 import { describeImage } from './render/image-description.ts';
 

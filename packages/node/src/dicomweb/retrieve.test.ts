@@ -10,7 +10,7 @@ import { testNeeding } from '@meridian/shared/testing/needs';
 import type { DicomJson } from '../dicom/json.ts';
 import { TAG } from '../dicom/tags.ts';
 import { datasetOf, readFile, sample } from '../dicom/testing/sample-files.ts';
-import type { ReadEvent } from './dicomweb.ts';
+import type { ReadEvent } from './parts.ts';
 import { ask, itemsOf, openArchive, retrieveAddress, store, stow, type Answer, type Archive } from './testing/open-archive.ts';
 import { instanceFile } from './testing/instance-file.ts';
 

@@ -3,11 +3,11 @@ import { asMeshError, MeshError } from '@meridian/shared/errors';
 import { parseStudyInstanceUid } from '@meridian/shared/identifiers';
 import { systemClock } from '@meridian/shared/platform/clock';
 import { HttpStatusError } from '../http/problem.ts';
-import type { DicomwebParts } from './dicomweb.ts';
 import { baseUrlOf } from './addresses.ts';
 import { acceptOf } from './answers.ts';
 import { chooseType, parseMediaType } from './media-types.ts';
 import { isBoundary, readMultipart } from './multipart-reader.ts';
+import type { DicomwebParts } from './parts.ts';
 import { isConnectionLost, storePart, type PartOutcome } from './stow-part.ts';
 import { atPace } from './sender-pace.ts';
 import { stowAnswer } from './stow-response.ts';
@@ -44,7 +44,8 @@ async function store(parts: DicomwebParts, request: FastifyRequest, reply: Fasti
   if (outcomes.length === 0) throw new MeshError('INVALID_ARGUMENT', 'STOW_EMPTY', 'The request holds no DICOM object.');
   const answer = stowAnswer(outcomes, baseUrlOf(request));
   for (const warning of answer.warnings) reply.raw.appendHeader('warning', `299 meridian "${warning.replace(/["\\]/g, "'")}"`);
-  parts.log.info({ event: 'stow-answered', status: answer.status, instances: outcomes.length, refused: outcomes.filter((each) => each.kind === 'refused').length });
+  const refusals = outcomes.filter((each) => each.kind === 'refused');
+  parts.log.info({ event: 'stow-answered', status: answer.status, instances: outcomes.length, refused: refusals.length, reasons: [...new Set(refusals.map(({ error }) => error.reason))] });
   // After a body that could not be read to its end the connection is of no more use.
   if (!whole) void reply.header('connection', 'close');
   return reply.code(answer.status).type(DICOM_JSON).send(Buffer.from(JSON.stringify(answer.dataset)));

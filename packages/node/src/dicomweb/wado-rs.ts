@@ -3,10 +3,10 @@ import type { InstanceRow } from '../store/rows.ts';
 import { baseUrlOf, instanceUrl } from './addresses.ts';
 import { acceptOf, sendStream } from './answers.ts';
 import { part10File, part10Length, servedTransferSyntax } from './data-set-source.ts';
-import type { DicomwebParts } from './dicomweb.ts';
 import { entityTag, isUnchanged } from './entity-tags.ts';
 import { heldInstances, type HeldInstances, type ResourceParams } from './held.ts';
 import { writeMultipart, type OutgoingPart } from './multipart-writer.ts';
+import type { DicomwebParts } from './parts.ts';
 import { chooseStored, DICOM } from './representations.ts';
 
 /** Retrieve transaction for whole objects (PS3.18 10.4): Part 10 files, the data set byte for byte as stored. */

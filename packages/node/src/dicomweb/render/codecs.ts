@@ -1,5 +1,5 @@
 import { codestreamSize } from './codestream.ts';
-import type { DecodedFrame } from './decode-frame.ts';
+import type { DecodedFrame } from './decoded-frame.ts';
 import type { ImageDescription } from './image-description.ts';
 import { brokenPixels } from './rle.ts';
 

@@ -1,4 +1,4 @@
-import type { DecodedFrame } from './decode-frame.ts';
+import type { DecodedFrame } from './decoded-frame.ts';
 import type { ImageDescription, LookupTable } from './image-description.ts';
 
 /** Colour pixels as RGB bytes: from RGB, YBR (full range, PS3.3 C.7.6.3.1.2) or a palette (PS3.3 C.7.6.3.1.5). */

@@ -2,18 +2,9 @@ import { inflateRawSync } from 'node:zlib';
 import { MeshError } from '@meridian/shared/errors';
 import { encodingOf, transferSyntax } from '../../dicom/transfer-syntaxes.ts';
 import { decodeCompressed } from './codecs.ts';
+import type { DecodedFrame } from './decoded-frame.ts';
 import type { ImageDescription } from './image-description.ts';
 import { brokenPixels, decodeRle } from './rle.ts';
-
-/** Raw samples of one frame, pixel after pixel: words as stored, not yet shifted, masked or signed. */
-export interface DecodedFrame {
-  readonly samples: Uint8Array | Uint16Array | Uint32Array;
-  readonly samplesPerPixel: number;
-  /** Colours after what the codec itself undid: `RGB`, `YBR_FULL`, `MONOCHROME2`, `PALETTE COLOR`… */
-  readonly photometricInterpretation: string;
-  /** The codec has put the sample into the low bits already. */
-  readonly aligned: boolean;
-}
 
 const RLE_LOSSLESS = '1.2.840.10008.1.2.5';
 const DEFLATED_FRAME = '1.2.840.10008.1.2.8.1';

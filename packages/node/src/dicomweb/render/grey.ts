@@ -1,4 +1,4 @@
-import type { DecodedFrame } from './decode-frame.ts';
+import type { DecodedFrame } from './decoded-frame.ts';
 import type { ImageDescription, LookupTable, Window } from './image-description.ts';
 
 /** Shares of the darkest and brightest measured pixels that a window made from the histogram leaves out. */

@@ -9,9 +9,10 @@ import { firstString, sequenceItems, type DicomJson } from '../../dicom/json.ts'
 import { TAG } from '../../dicom/tags.ts';
 import { openHttp, type HttpServer } from '../../http/http-server.ts';
 import { openStore, type Store } from '../../store/store.ts';
-import { dicomwebDoor, type DicomwebParts } from '../dicomweb.ts';
+import { dicomwebDoor } from '../dicomweb.ts';
 import { readMultipart } from '../multipart-reader.ts';
 import { parseMediaType } from '../media-types.ts';
+import type { DicomwebParts } from '../parts.ts';
 import { openRenderer, type Renderer } from '../renderer.ts';
 
 /** A store and its DICOMweb door on a real socket, for tests. */
