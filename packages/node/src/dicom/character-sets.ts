@@ -1,3 +1,4 @@
+import type { Coding, DecodedText, WhatwgLabel } from './coding.ts';
 import { repairText } from './text-repair.ts';
 
 /** How the text of a data set is written: the declared sets, ready to decode with. */
@@ -9,16 +10,6 @@ export interface CharacterSet {
   /** The defined terms as they stand in the data set. */
   readonly terms: readonly string[];
 }
-
-/** Decoded text; `repaired` says that the bytes did not fit the declared set and another one was taken. The stored bytes stay as they are. */
-export interface DecodedText {
-  readonly text: string;
-  readonly repaired: boolean;
-}
-
-/** A coding that bytes can be read in: ours by name, or a label of the WHATWG encoding standard. */
-export type Coding = 'ascii' | 'latin1' | 'jis-x0201' | 'jis-x0208' | 'jis-x0212' | WhatwgLabel;
-type WhatwgLabel = 'utf-8' | 'gb18030' | 'gbk' | 'euc-kr' | 'windows-874' | 'windows-1254' | `iso-8859-${number}`;
 
 /** Defined terms of PS3.3 C.12.1.1.2, single-byte and multi-byte without code extensions, by their `ISO_IR` form. */
 const TERMS: Readonly<Record<string, Coding>> = {

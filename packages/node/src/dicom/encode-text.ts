@@ -1,6 +1,7 @@
 import { MeshError } from '@meridian/shared/errors';
 import { decodeCoding } from './character-sets.ts';
-import type { CharacterSet, Coding } from './character-sets.ts';
+import type { CharacterSet } from './character-sets.ts';
+import type { Coding } from './coding.ts';
 import { personNameText } from './json.ts';
 import type { DicomJsonPersonName } from './json.ts';
 
@@ -62,7 +63,7 @@ function addRow(table: Map<string, number>, coding: Coding, row: readonly number
   const bytes = Buffer.from(row.flatMap((code) => (code > 0xff ? [code >>> 8, code & 0xff, 0x0a] : [code, 0x0a])));
   for (const [index, text] of decodeCoding(bytes, coding).split('\n').entries()) {
     const code = row[index];
-    if (code !== undefined && [...text].length === 1 && text !== '\ufffd' && !table.has(text)) table.set(text, code);
+    if (code !== undefined && Array.from(text).length === 1 && text !== '\ufffd' && !table.has(text)) table.set(text, code);
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Coding, DecodedText } from './character-sets.ts';
+import type { Coding, DecodedText } from './coding.ts';
 
 const STRICT_UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 const STRICT_GB18030 = new TextDecoder('gb18030', { fatal: true });
