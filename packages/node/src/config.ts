@@ -115,10 +115,16 @@ export function loadNodeConfig(source: { folder: string; env: Readonly<Record<st
 
 function valueOf(key: Key, env: Readonly<Record<string, string | undefined>>, file: Readonly<Record<string, unknown>>): string {
   const fromFile = file[key.file];
-  const found = env[key.env] ?? (fromFile === undefined ? undefined : String(fromFile));
+  const found = env[key.env] ?? (fromFile === undefined ? undefined : textOf(fromFile));
   if (found === undefined) return key.fallback;
   if (!key.accepts(found)) throw invalid(`${key.env} ${key.rule}, got "${found.slice(0, 80)}". Example: ${key.example}`);
   return found;
+}
+
+/** A value of the file as an environment variable would say it: a list with commas between. */
+function textOf(value: unknown): string {
+  if (Array.isArray(value)) return value.map(textOf).join(',');
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
 function readConfigFile(path: string): Readonly<Record<string, unknown>> {
@@ -145,7 +151,7 @@ function readAeRules(value: unknown): readonly AeRule[] {
     const rule = entry as Record<string, unknown>;
     if (typeof rule['assigningAuthority'] !== 'string' || rule['assigningAuthority'] === '') throw invalid(`allow[${at}].assigningAuthority must name whose patient ids the sender uses. Example: ${example}`);
     if (rule['aeTitle'] === undefined && rule['address'] === undefined) throw invalid(`allow[${at}] must name an aeTitle, an address or both. Example: ${example}`);
-    if (rule['nationalIdIn'] !== undefined && rule['nationalIdIn'] !== 'patient-id') throw invalid(`allow[${at}].nationalIdIn must be "patient-id" or absent, got "${String(rule['nationalIdIn']).slice(0, 40)}"`);
+    if (rule['nationalIdIn'] !== undefined && rule['nationalIdIn'] !== 'patient-id') throw invalid(`allow[${at}].nationalIdIn must be "patient-id" or absent, got "${textOf(rule['nationalIdIn']).slice(0, 40)}"`);
     return {
       assigningAuthority: rule['assigningAuthority'],
       ...(typeof rule['aeTitle'] === 'string' ? { aeTitle: rule['aeTitle'] } : {}),
