@@ -46,14 +46,18 @@ export function unaryHandler<Request, Response, Caller>(parts: {
   readonly handle: (request: Request, context: CallContext<Caller>) => Promise<Response>;
 }): handleUnaryCall<Request, Response> {
   return (call, callback) => {
-    const answer = async (): Promise<Response> => parts.handle(call.request, { caller: parts.authenticate(call), signal: signalOf(call) });
-    answer().then(
-      (response) => callback(null, response),
-      (thrown: unknown) => {
+    const answer = async (): Promise<void> => {
+      let response: Response;
+      try {
+        response = await parts.handle(call.request, { caller: parts.authenticate(call), signal: signalOf(call) });
+      } catch (thrown) {
         logRefusal(parts.log, call.getPath(), thrown);
         callback(errorOfCall(thrown));
-      },
-    );
+        return;
+      }
+      callback(null, response);
+    };
+    void answer();
   };
 }
 
