@@ -25,7 +25,7 @@ test('native frames are found by their size, one-bit frames at any bit', async (
   await expect(words.read(4)).rejects.toMatchObject({ reason: 'FRAME_ABSENT' });
   await expect(words.read(0)).rejects.toMatchObject({ reason: 'FRAME_ABSENT' });
   // Three frames of 3 x 3 bits: 111000111 000111000 101010101, packed lowest bit first.
-  const bits = [...'111000111', ...'000111000', ...'101010101'].map(Number);
+  const bits = Array.from('111000111' + '000111000' + '101010101', Number);
   const packed = Buffer.alloc(4);
   bits.forEach((bit, index) => { packed[index >>> 3] = (packed[index >>> 3] ?? 0) | (bit << (index & 7)); });
   const masks = await open(image(3, 3, 3, 1, element(0x7fe00010, 'OB', packed)), EXPLICIT_VR_LITTLE_ENDIAN);

@@ -81,7 +81,7 @@ test('the real archive behind the door: stored, known again, kept aside, mismatc
 
       const [row] = await store.studies.findInstances({});
       expect(row?.bytes).toBe(first.length);
-      if (row !== undefined) expect((await store.studies.readDataSet(row, 0, row.bytes)).equals(first)).toBe(true);
+      expect(row && (await store.studies.readDataSet(row, 0, row.bytes)).equals(first)).toBe(true);
       const [study] = await store.studies.findStudies({});
       expect(study?.patient).toMatchObject({ assigningAuthority: 'RADIOLOGY', patientId: 'P1' });
       expect(study?.state).toBe('receiving');

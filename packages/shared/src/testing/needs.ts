@@ -1,3 +1,4 @@
+/* oxlint-disable jest/expect-expect, jest/valid-title, jest/no-disabled-tests -- the titles and bodies declared here are the callers'; their files are held to these rules. */
 import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { test } from '@jest/globals';
