@@ -59,7 +59,7 @@ function step(name, inputs, output, title, program, programArgs) {
   const now = digest(inputs);
   if (existsSync(join(root, output)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === now) return;
   process.stderr.write(`${title}\n`);
-  const done = spawnSync(program, programArgs, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: environment(), shell: process.platform === 'win32' });
+  const done = spawnSync(program, programArgs, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8', env: environment(), shell: process.platform === 'win32' });
   if (done.status !== 0) {
     process.stderr.write(`${done.stdout ?? ''}${done.stderr ?? ''}${done.error ? `${done.error.message}\n` : ''}`);
     fail(`"${name}" failed; the lines above say why. Nothing was started.`);

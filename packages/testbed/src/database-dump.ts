@@ -1,4 +1,4 @@
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
 
 /** Every value of every table of a SQLite file, with the table and column it stands in. */
 export interface DumpedValue {
@@ -12,7 +12,7 @@ export function* dumpDatabase(file: string): Generator<DumpedValue> {
   const database = new DatabaseSync(file, { readOnly: true });
   try {
     for (const table of tableNames(database)) {
-      for (const row of database.prepare(`SELECT * FROM "${table}"`).iterate() as Iterable<Record<string, unknown>>) {
+      for (const row of database.prepare(`SELECT * FROM "${table}"`).iterate() as Iterable<Record<string, SQLOutputValue>>) {
         for (const [column, value] of Object.entries(row)) {
           if (value === null) continue;
           yield { table, column, bytes: value instanceof Uint8Array ? Buffer.from(value) : Buffer.from(String(value)) };

@@ -20,5 +20,5 @@ for (const entry of Object.values(dictionary)) {
   if (!/^[A-Za-z0-9_]+$/.test(keyword) || seen.has(tag)) continue;
   seen.set(tag, `${tag} ${DEPENDENT_VR[entry.vr] ?? entry.vr} ${entry.vm ?? '1'} ${keyword}`);
 }
-const lines = [...seen.keys()].toSorted().map((tag) => seen.get(tag));
+const lines = [...seen].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, line]) => line);
 writeFileSync(new URL('dictionary-entries.ts', import.meta.url), `${HEADER}/** The data elements of PS3.6, one a line: tag, VR (alternatives joined by a bar), VM, keyword. */\nexport const DICTIONARY_ENTRIES = \`\n${lines.join('\n')}\n\`;\n`);

@@ -84,7 +84,7 @@ export function gb18030(): TextCoding {
   }
   const encode = (text: string): Buffer =>
     Buffer.from(
-      [...text].flatMap((character) => {
+      Array.from(text).flatMap((character) => {
         const point = character.codePointAt(0) ?? 0;
         if (point < 0x80) return [point];
         const pair = table.get(character);

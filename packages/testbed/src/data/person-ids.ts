@@ -7,6 +7,6 @@ const WEIGHTS = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
  */
 export function madeUpResidentId(birthDate: string, sequence: number): string {
   const body = `999999${birthDate}${String(sequence).padStart(3, '0')}`;
-  const sum = [...body].reduce((total, digit, at) => total + Number(digit) * (WEIGHTS[at] ?? 0), 0);
+  const sum = Array.from(body, Number).reduce((total, digit, at) => total + digit * (WEIGHTS[at] ?? 0), 0);
   return `${body}${'10X98765432'[sum % 11]}`;
 }

@@ -158,7 +158,10 @@ async function look(hospital: Hospital<HospitalKey>, order: StudyOrder, teller: 
   const metadata = JSON.parse((await hospital.client.bytes(`/dicomweb/studies/${study}/metadata`, 'application/dicom+json')).body.toString('utf8')) as readonly Record<string, { Value?: readonly unknown[] }>[];
   const first = metadata[0];
   if (first === undefined) throw new Error('the copy has no metadata');
-  const text = (tag: string): string => String(first[tag]?.Value?.[0] ?? '');
+  const text = (tag: string): string => {
+    const value = first[tag]?.Value?.[0];
+    return typeof value === 'string' ? value : '';
+  };
   const image = await hospital.client.bytes(`/dicomweb/studies/${study}/series/${text('0020000E')}/instances/${text('00080018')}/rendered`, 'image/jpeg');
   if (!image.contentType.startsWith('image/jpeg')) throw new Error(`a rendered image came as ${image.contentType}`);
   teller.say(`${metadata.length} images under the local id ${text('00100020')}; the id at the other hospital stands in Original Attributes. One rendered: ${Math.round(image.body.length / 1024)} kB JPEG.`);
