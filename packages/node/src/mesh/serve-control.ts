@@ -5,7 +5,7 @@ import type { SignedObject } from '@meridian/shared/generated/meridian/v1/common
 import type { NodeId } from '@meridian/shared/identifiers';
 import type { PeerStream } from '../peer/peer-host.ts';
 import { MAX_SEGMENTS_BYTES } from './limits.ts';
-import type { MeshParts } from './mesh.ts';
+import type { MeshParts } from './parts.ts';
 
 /** What answering needs beside the parts: to be told when the other node has a newer trust list. */
 export type ControlParts = MeshParts & { readonly onNewerHead: (nodeId: NodeId) => void };
