@@ -76,11 +76,11 @@ export async function openHttp(options: HttpOptions): Promise<HttpServer> {
       checkHost(request, allowed);
       checkOrigin(request, scheme);
     } catch (error) {
-      return refuse(request, response, error);
+      return refuse(log, request, response, error);
     }
     void waitUntilOpen({ opened: opened.promise, clock, signal: closing.signal, limitMs: limits.startWaitMs }).then(
       () => app.routing(request, response),
-      (error: unknown) => refuse(request, response, error),
+      (error: unknown) => refuse(log, request, response, error),
     );
   };
   const server = createListener(options, limits, onRequest);
@@ -118,6 +118,7 @@ function buildApp(parts: { options: HttpOptions; limits: HttpLimits; scheme: 'ht
     const error = asHttpError(thrown);
     // The pattern of the route, never the address: its query may hold patient data.
     if (error.httpStatus >= 500) options.log.error({ event: 'http-failed', route: request.routeOptions?.url, method: request.method, reason: error.reason, err: error.cause ?? error });
+    else options.log.info({ event: 'http-refused', route: request.routeOptions?.url, method: request.method, status: error.httpStatus, reason: error.reason });
     void reply.code(error.httpStatus).type(PROBLEM_MEDIA_TYPE).send(JSON.stringify(problemOf(error)));
   };
   const app = fastify({
@@ -192,8 +193,10 @@ async function waitUntilOpen(parts: { opened: Promise<void>; clock: Clock; signa
   }
 }
 
-function refuse(request: IncomingMessage, response: ServerResponse, thrown: unknown): void {
-  writeProblem(response, asHttpError(thrown));
+function refuse(log: Logger, request: IncomingMessage, response: ServerResponse, thrown: unknown): void {
+  const error = asHttpError(thrown);
+  log.info({ event: 'http-refused', method: request.method, status: error.httpStatus, reason: error.reason });
+  writeProblem(response, error);
   // The body is not read: drop it and the connection with it.
   request.resume();
 }

@@ -63,7 +63,8 @@ export async function fetchFromHolders(
       return await fetchFrom(parts, { order, holderNode, patientKeys }, run);
     } catch (thrown) {
       if (!(thrown instanceof MeshError) || run.signal.aborted || !isAnotherHolderWorth(thrown)) throw thrown;
-      parts.log.warn({ event: 'retrieve.holder-failed', nodeId: holderNode, study: order.studyInstanceUid, reason: thrown.reason });
+      // A refusal is an answer, not a fault of this node.
+      parts.log[thrown.code === 'PERMISSION_DENIED' ? 'info' : 'warn']({ event: 'retrieve.holder-failed', nodeId: holderNode, study: order.studyInstanceUid, reason: thrown.reason });
       // A refusal says more than an unreachable hospital.
       if (failure === undefined || failure.code === 'UNAVAILABLE') failure = thrown;
     }
