@@ -11,8 +11,8 @@ import { decodeStep, encodeData, encodeStep, type Step } from './codec.ts';
 import { openLease, type Lease } from './lease.ts';
 import { HELLO_TIMEOUT_MS, LIST_PIECE_BYTES, MAX_DATA_BYTES, WINDOW_BYTES } from './limits.ts';
 import type { ServedInstance } from './ports.ts';
+import type { ServeParts } from './serve-parts.ts';
 import { openServeQueue, type PendingGet, type ServeQueue } from './serve-queue.ts';
-import type { ServeParts } from './serve.ts';
 
 /** An accepted grant with the consent on which it rests. */
 export interface Accepted {

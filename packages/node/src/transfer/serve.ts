@@ -1,28 +1,14 @@
 import { MeshError } from '@meridian/shared/errors';
 import type { ConsentStatement } from '@meridian/shared/consent';
 import type { NodeId } from '@meridian/shared/identifiers';
-import type { Logger } from '@meridian/shared/log';
-import type { Clock } from '@meridian/shared/platform/clock';
-import type { PeerHost, PeerStream } from '../peer/peer-host.ts';
+import type { PeerStream } from '../peer/peer-host.ts';
 import { openByteBudget } from './byte-budget.ts';
 import { closeStep, refusal } from './close-reason.ts';
 import { encodeStep } from './codec.ts';
 import { ASKER_IDLE_TIMEOUT_MS, MAX_ASKER_FRAME_BYTES, MAX_SERVED, TRANSFER_PROTOCOL } from './limits.ts';
-import type { AuditSink, GrantJudge, ServedInstance, ServedManifests, ServeStore } from './ports.ts';
+import type { ServedInstance } from './ports.ts';
+import type { ServeParts } from './serve-parts.ts';
 import { ServeSession } from './serve-session.ts';
-
-/** What serving needs. */
-export interface ServeParts<Row extends ServedInstance = ServedInstance> {
-  readonly peerHost: Pick<PeerHost, 'handle'>;
-  readonly store: ServeStore<Row>;
-  readonly advertise: ServedManifests;
-  readonly consent: GrantJudge;
-  readonly audit: AuditSink;
-  readonly clock: Clock;
-  readonly log: Logger;
-  /** Transfers served at a time. */
-  readonly limits?: { readonly maxServed?: number };
-}
 
 /** A transfer that is going out now. */
 export interface RunningTransfer {
