@@ -4,7 +4,7 @@ import { initIndex, type MeridianIndex, openIndex } from '@meridian/index/index-
 import { loadNodeConfig, type NodeConfig } from '@meridian/node/config';
 import { joinFederation } from '@meridian/node/federation/join';
 import { type MeridianNode, type NodeParts, openNode } from '@meridian/node/node';
-import { openLog } from '@meridian/shared/log';
+import { type Logger, openLog } from '@meridian/shared/log';
 import { type HospitalClient, hospitalClient } from './hospital-client.ts';
 
 /** What a hospital of the network is made of. */
@@ -59,6 +59,8 @@ export async function openNetwork<Key extends string>(options: {
   readonly quietTimeMs?: number;
   readonly releasedQuietTimeMs?: number;
   readonly parts?: NodeParts;
+  /** Where the index writes its log; standard error unless given. */
+  readonly indexLog?: Logger;
 }): Promise<Network<Key>> {
   const indexFolder = join(options.folder, 'index');
   const ports = { join: options.ports?.join ?? 0, grpc: options.ports?.grpc ?? 0 };
@@ -68,7 +70,7 @@ export async function openNetwork<Key extends string>(options: {
     for (const one of closers.splice(0).toReversed()) await one();
   };
   try {
-    const openOwnIndex = (): Promise<MeridianIndex> => openIndex({ folder: indexFolder, log: openLog({ part: 'index', level: options.logLevel ?? 'warn' }) });
+    const openOwnIndex = (): Promise<MeridianIndex> => openIndex({ folder: indexFolder, log: options.indexLog ?? openLog({ part: 'index', level: options.logLevel ?? 'warn' }) });
     let index = await openOwnIndex();
     closers.push(() => index.close());
     const hospitals: Hospital<Key>[] = [];

@@ -77,7 +77,10 @@ export class ServeSession<Row extends ServedInstance> {
     if (this.ended !== undefined) return;
     this.ended = error?.reason ?? 'ASKER_GONE';
     this.wake?.();
-    if (error === undefined || this.stream.closed.aborted) return;
+    if (error === undefined) return;
+    const { log } = this.parts;
+    log[error.code === 'INTERNAL' ? 'error' : 'warn']({ event: this.accepted === undefined ? 'transfer.refused' : 'transfer.ended', study: this.studyInstanceUid, nodeId: this.stream.remote.nodeId, reason: error.reason, ...(error.code === 'INTERNAL' ? { err: error.cause ?? error } : {}) });
+    if (this.stream.closed.aborted) return;
     try {
       this.stream.send(encodeStep(closeStep(error)));
     } catch {
