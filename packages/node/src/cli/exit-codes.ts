@@ -5,7 +5,7 @@ export const EXIT = { done: 0, failed: 1, usage: 2, unreachable: 3, partial: 4 }
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
 /** What the person typed is wrong: the same command can never work. */
-const USAGE_REASONS = /^(PERSON_ID_|UID_|CONFIG_|USAGE_|FOLDER_NOT_ABSOLUTE|REQUEST_INVALID|JOIN_LINK_MALFORMED)/;
+const USAGE_REASONS = /^(PERSON_ID_|UID_|CONFIG_|USAGE_|FOLDER_NOT_ABSOLUTE|REQUEST_INVALID|JOIN_LINK_INVALID)/;
 
 /** The exit code of an error. */
 export function exitCodeOf(error: MeshError): ExitCode {

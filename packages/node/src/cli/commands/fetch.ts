@@ -1,4 +1,5 @@
 import { MeshError, type Reason, type StatusCode } from '@meridian/shared/errors';
+import { parseStudyInstanceUid } from '@meridian/shared/identifiers';
 import type { TransferView } from '../../portal/views.ts';
 import type { CommandOutcome, CommandParts } from '../command.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -14,10 +15,11 @@ export interface FetchOptions {
 /** `meridian fetch <person id> <study uid>`: copies a study and follows it to the end. Ctrl-C cancels the copy. */
 export async function fetchCommand({ terminal, connect, signal }: CommandParts, personId: string, studyInstanceUid: string, options: FetchOptions): Promise<CommandOutcome> {
   const { say } = terminal;
+  const study = parseStudyInstanceUid(studyInstanceUid);
   const client = await connect();
   const started = (await client.post('/transfers', {
     personId,
-    studyInstanceUid,
+    studyInstanceUid: study,
     purpose: options.purpose,
     ...(options.from === undefined ? {} : { holderNode: options.from }),
     ...(options.patient === undefined ? {} : { patientId: options.patient }),
@@ -43,7 +45,8 @@ function outcomeOf(view: TransferView, { print, note, say }: CommandParts['termi
     return { exitCode: EXIT.done, result: { transfer: view } };
   }
   if (view.state === 'cancelled') throw new MeshError('CANCELLED', 'TRANSFER_CANCELLED', say('copyCancelled'));
-  note(say('copyFailed'));
+  // Where nothing came there is nothing to go on from: the reason says what to do.
+  if ((view.progress?.instancesVerified ?? 0) > 0) note(say('copyFailed'));
   // The reason was made by the node: it is passed on as it came.
   const { code, reason, message } = view.failure ?? { code: 'UNKNOWN', reason: 'UNEXPECTED', message: say('copyFailed') };
   throw new MeshError(code as StatusCode, reason as Reason, message);
