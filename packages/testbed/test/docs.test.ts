@@ -1,0 +1,115 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { expect, test } from '@jest/globals';
+import { CONFIG_KEYS } from '@meridian/node/config';
+import { repositoryFolder } from '@meridian/shared/testing/needs';
+import { runCommand } from '../src/processes.ts';
+
+const read = (path: string): string => readFileSync(join(repositoryFolder, path), 'utf8');
+const DOCUMENTS = [
+  'README.md',
+  'CONTRIBUTING.md',
+  'CHANGELOG.md',
+  ...readdirSync(join(repositoryFolder, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.md'))
+    .map((path) => join('docs', path)),
+];
+
+/** Headings as GitHub makes anchors of them. */
+function anchorsOf(markdown: string): string[] {
+  return [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, title = '']) =>
+    title
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\- ]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+/** What stands in code blocks and code spans. */
+function codeOf(markdown: string): string[] {
+  return [...markdown.matchAll(/```[a-z]*\n([\s\S]*?)```|`([^`\n]+)`/g)].map(([, block, inline]) => block ?? inline ?? '');
+}
+
+/** Words that come first behind a program's name in code, `consent record` as two. */
+function commandsNamed(program: string, texts: readonly string[]): string[] {
+  const found = texts
+    .flatMap(codeOf)
+    .flatMap((piece) =>
+      [
+        ...piece.matchAll(
+          new RegExp(`(?:^|[\\s;])${program} ((?:[a-z]+)(?: (?:add|list|invite|revoke|suspend|reinstate|record)\\b)?)`, 'gm'),
+        ),
+      ].map(([, words = '']) => words),
+    );
+  return [...new Set(found)];
+}
+
+test('operations.md lists every configuration key of a node, with its default', () => {
+  const rows = read('docs/operations.md')
+    .split('\n')
+    .filter((line) => line.startsWith('| `MERIDIAN_'));
+  const told = rows.map((row) =>
+    row
+      .split('|')
+      .slice(1, 4)
+      .map((cell) => cell.trim()),
+  );
+  // Where there is no default the cell says in words what holds then.
+  expect(told).toEqual(
+    CONFIG_KEYS.map((key) => [`\`${key.env}\``, `\`${key.file}\``, key.fallback === '' ? expect.any(String) : key.fallback]),
+  );
+});
+
+test('no link between the documents is broken', () => {
+  const broken = DOCUMENTS.flatMap((path) =>
+    [...read(path).matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, target = '']) => {
+      if (/^[a-z]+:/.test(target)) return [];
+      const [file = '', anchor] = target.split('#');
+      const at = file === '' ? join(repositoryFolder, path) : join(repositoryFolder, dirname(path), file);
+      if (!existsSync(at)) return [`${path}: ${target}`];
+      return anchor === undefined || anchorsOf(read(relative(repositoryFolder, at))).includes(anchor) ? [] : [`${path}: ${target}`];
+    }),
+  );
+  expect(DOCUMENTS.length).toBeGreaterThan(10);
+  expect(broken).toEqual([]);
+});
+
+test('every npm command, campaign and bench that the documents name exists', () => {
+  const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
+  const named = DOCUMENTS.flatMap((path) =>
+    codeOf(read(path)).flatMap((code) =>
+      [...code.matchAll(/npm (?:run (?:-s )?)?([a-z][a-z:]*)(?: -- ([a-z]+))?/g)].map(([, script = '', first]) => ({
+        path,
+        script,
+        first,
+      })),
+    ),
+  );
+  expect(named.length).toBeGreaterThan(10);
+  expect(named.filter(({ script }) => scripts[script] === undefined)).toEqual([]);
+  const folders: Readonly<Record<string, string>> = { campaign: 'campaigns', bench: 'bench' };
+  const absent = named.filter(
+    ({ script, first }) =>
+      folders[script] !== undefined &&
+      first !== undefined &&
+      !existsSync(join(repositoryFolder, 'packages/testbed/src', folders[script], `${first}.ts`)),
+  );
+  expect(absent).toEqual([]);
+});
+
+test('every meridian and meridian-index command that the documents name exists', async () => {
+  const texts = DOCUMENTS.map(read);
+  for (const program of ['meridian', 'meridian-index'] as const) {
+    const named = commandsNamed(program, texts);
+    expect(named.length).toBeGreaterThan(4);
+    const help = async (...words: string[]): Promise<string> => (await runCommand(program, [...words, '--help'], {})).stdout;
+    const known = new Map<string, string>([['', await help()]]);
+    for (const words of named) {
+      const [first = '', second] = words.split(' ');
+      expect(known.get('')).toMatch(new RegExp(`^  ${first}\\b`, 'm'));
+      if (second === undefined || !['consent', 'hospital'].includes(first)) continue;
+      if (!known.has(first)) known.set(first, await help(first));
+      expect(known.get(first)).toMatch(new RegExp(`^  ${second}\\b`, 'm'));
+    }
+  }
+}, 60_000);
