@@ -102,3 +102,12 @@ test('demographics: gaps and spellings are no mismatch, other ideographs, sex an
   expect(compareDemographics(person('', '', '', ''), person('Wang', '王', '19900307', 'M'))).toEqual([]);
   expect(compareDemographics(person('Müller^Jörg'), person('MULLER^JORG', '', '19910307', 'F')).map(({ field }) => field)).toEqual(['sex', 'birthDate']);
 });
+
+test('a typed local id links the copy alone: the patient who has it gets no person id by a fetch', () =>
+  usingStore({}, async (store) => {
+    await send(store, makeInstance({ patientId: 'P7', patientName: 'Zhao^Liu=赵^六' }));
+    const zhao = await openPatients({ store, assigningAuthority: 'HOSPITAL', random: systemRandom }).localPatientFor(PERSON, { patientId: 'P7' });
+    expect(zhao.patientId).toBe('P7');
+    expect(await store.studies.personIdsOfPatient(zhao.pk)).toEqual([]);
+    expect(await store.studies.studiesOfPerson(PERSON)).toEqual([]);
+  }));

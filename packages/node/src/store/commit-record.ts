@@ -4,8 +4,9 @@ import type { DicomIdentity } from '../dicom/identity.ts';
 import type { IngestSource } from './ingest.ts';
 import { personIdsOf } from './person-ids.ts';
 import type { QuarantineReason } from './schema.ts';
+import type { WholeFile } from './whole-file.ts';
 
-/** One received instance, durable on disk, on its way into the tables. It crosses a thread boundary: plain values only. */
+/** One received instance on its way into the tables. It crosses a thread boundary: plain values only. */
 export interface CommitRecord {
   readonly identity: DicomIdentity;
   readonly laterality: string;
@@ -20,6 +21,8 @@ export interface CommitRecord {
   readonly chunkSha256: Uint8Array | null;
   readonly dataSetOffset: number;
   readonly blob: string;
+  /** To be written and flushed before the row; null: it is durable already. */
+  readonly file: WholeFile | null;
   readonly door: IngestSource['door'];
   readonly callingAeTitle: string;
   readonly address: string;
@@ -44,6 +47,7 @@ export interface StoredBytes {
   readonly chunkSha256: Buffer | undefined;
   readonly dataSetOffset: number;
   readonly blob: string;
+  readonly file: WholeFile | undefined;
 }
 
 /** Puts together what the tables need of an instance. */
@@ -61,6 +65,7 @@ export function commitRecord(source: IngestSource, identity: DicomIdentity, data
     chunkSha256: stored.chunkSha256 ?? null,
     dataSetOffset: stored.dataSetOffset,
     blob: stored.blob,
+    file: stored.file ?? null,
     door: source.door,
     callingAeTitle: source.callingAeTitle ?? '',
     address: source.address ?? '',
@@ -73,11 +78,11 @@ export function commitRecord(source: IngestSource, identity: DicomIdentity, data
 
 /**
  * Who issued the PatientID: the data set's own word (0010,0021), else the source's. A peer's word counts within that
- * peer alone, unless it is a universal id: two hospitals that both call themselves "HIS" must not join.
+ * peer alone, universal ids too: what another hospital writes must never name a patient of this one.
  */
 export function authorityOf(source: Pick<IngestSource, 'door' | 'assigningAuthority'>, identity: DicomIdentity): string {
   const { issuerOfPatientId, issuerUniversalEntityId } = identity;
-  if (issuerOfPatientId === undefined) return source.assigningAuthority;
-  if (source.door !== 'peer') return issuerOfPatientId;
-  return issuerUniversalEntityId ?? `${source.assigningAuthority}/${issuerOfPatientId}`;
+  if (source.door !== 'peer') return issuerOfPatientId ?? source.assigningAuthority;
+  const issuer = issuerUniversalEntityId ?? issuerOfPatientId;
+  return issuer === undefined ? source.assigningAuthority : `${source.assigningAuthority}/${issuer}`;
 }

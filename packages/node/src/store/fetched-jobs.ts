@@ -70,11 +70,16 @@ export interface EnsurePatient {
   readonly personId: { readonly type: string; readonly issuer: string; readonly value: string };
 }
 
-/** The patient with this authority and id, made if there is none, carrying the person id. @returns its pk */
+/**
+ * The patient with this authority and id; made, carrying the person id, if there is none. A patient who is there already
+ * gets no person id by a fetch: whoever typed the wrong local id would join two people for good.
+ * @returns its pk
+ */
 export function ensurePatient(database: JobDatabase, step: EnsurePatient): number {
   const key = [step.assigningAuthority, step.patientId];
   const held = database.prepare(`SELECT pk FROM patient WHERE assigning_authority = ? AND patient_id = ? AND sole_study_uid = ''`).get(...key) as { pk: number } | undefined;
-  const pk = held?.pk ?? Number(database.prepare('INSERT INTO patient (assigning_authority, patient_id) VALUES (?, ?)').run(...key).lastInsertRowid);
+  if (held !== undefined) return held.pk;
+  const pk = Number(database.prepare('INSERT INTO patient (assigning_authority, patient_id) VALUES (?, ?)').run(...key).lastInsertRowid);
   const { type, issuer, value } = step.personId;
   database.prepare('INSERT OR IGNORE INTO person_id (patient_pk, type, issuer, value) VALUES (?, ?, ?, ?)').run(pk, type, issuer, value);
   return pk;
