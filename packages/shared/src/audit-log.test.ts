@@ -51,3 +51,18 @@ test('a record that is altered or missing is found', async () => {
     await log.close();
   });
 });
+
+test('an event that is too large is refused alone: those beside it are written', async () => {
+  await inFolder(async (_folder, reopen) => {
+    const log = await reopen();
+    const appended = await Promise.allSettled([
+      log.append({ type: 'REVOKE', detail: { consent: 'one' } }),
+      log.append({ type: 'RECALL', detail: { keyId: 'x'.repeat(20_000) } }),
+      log.append({ type: 'REVOKE', detail: { consent: '同意'.repeat(3_000) } }),
+      log.append({ type: 'REVOKE', detail: { consent: 'two' } }),
+    ]);
+    expect(appended.map((one) => (one.status === 'fulfilled' ? 'written' : asMeshError(one.reason).reason))).toEqual(['written', 'AUDIT_EVENT_TOO_LARGE', 'AUDIT_EVENT_TOO_LARGE', 'written']);
+    expect((await all(log)).map(({ detail }) => detail?.['consent'])).toEqual(['one', 'two']);
+    await log.close();
+  });
+});

@@ -40,6 +40,7 @@ export interface AuditLog {
   /**
    * Resolves once the event is on disk (fdatasync); events that come together share one flush.
    * @throws MeshError RESOURCE_EXHAUSTED / AUDIT_UNWRITABLE: then nothing may be granted, released or shown.
+   *   INVALID_ARGUMENT / AUDIT_EVENT_TOO_LARGE for an event over 15 KiB: it alone is refused.
    */
   append(event: AuditEvent): Promise<void>;
   /** All records from the first on. @throws MeshError DATA_LOSS / AUDIT_CHAIN_BROKEN where one was altered or removed. */
@@ -55,7 +56,8 @@ interface Waiting {
 
 const FIRST_PREVIOUS = '0'.repeat(64);
 const TAIL_BYTES = 64 * 1024;
-const MAX_LINE_BYTES = 16 * 1024;
+/** With what the log adds to it, a line stays below 16 KiB. */
+const MAX_EVENT_BYTES = 15 * 1024;
 
 /** Opens (or begins) the audit log of a data folder: `audit.jsonl`, one JSON record a line. */
 export async function openAuditLog(parts: { readonly folder: string; readonly clock: Clock; readonly random: Random }): Promise<AuditLog> {
@@ -83,6 +85,10 @@ class AuditWriter {
 
   append(event: AuditEvent): Promise<void> {
     if (this.closed) return Promise.reject(unwritable('it is closed'));
+    // Before it joins a group: what one caller brings in must not refuse the events of the others.
+    if (Buffer.byteLength(JSON.stringify(event), 'utf8') > MAX_EVENT_BYTES) {
+      return Promise.reject(new MeshError('INVALID_ARGUMENT', 'AUDIT_EVENT_TOO_LARGE', `An audit event is at most ${MAX_EVENT_BYTES} bytes. What it was about was not done.`));
+    }
     return new Promise((resolve, reject) => {
       this.waiting.push({ event, resolve, reject });
       this.flushing ??= this.flushAll().finally(() => (this.flushing = undefined));
@@ -129,7 +135,6 @@ class AuditWriter {
       seq += 1;
       const record: AuditRecord = { v: 1, seq, id: this.parts.random.uuid(), at: new Date(this.parts.clock.now()).toISOString(), ...event, previous };
       const line = JSON.stringify(record);
-      if (line.length > MAX_LINE_BYTES) throw new MeshError('INVALID_ARGUMENT', 'AUDIT_EVENT_TOO_LARGE', 'the event is too large');
       previous = sha256(line).toString('hex');
       text += `${line}\n`;
     }
