@@ -44,6 +44,12 @@ test('a manifest opens with its digest, and malformed ones are refused', () => {
   expect(reasonOf(() => openManifest(signObject({ type: 'manifest', payload: Buffer.from('ffff', 'hex'), key }), [key.publicKey]))).toBe('MANIFEST_MALFORMED');
 });
 
+test('what the other side would refuse for its size is not signed', () => {
+  const withSeries = (count: number, text: string): StudyManifest => ({ ...manifest, series: Array.from({ length: count }, (_, number) => ({ seriesInstanceUid: `1.2.${number}`, modality: 'CT', bodyPartExamined: text, instanceCount: 1, seriesNumber: number, laterality: '' })) });
+  expect(openManifest(signManifest(withSeries(4096, 'CHEST'), key), [key.publicKey]).manifest.series).toHaveLength(4096);
+  for (const [count, text] of [[4096, '胸'.repeat(64)], [4097, 'CHEST']] as const) expect(reasonOf(() => signManifest(withSeries(count, text), key))).toBe('MANIFEST_MALFORMED');
+});
+
 test('an instance list opens when it is the one that the manifest binds', () => {
   expect(openInstanceList(listBytes, manifest).instances.map(({ sopInstanceUid }) => sopInstanceUid)).toEqual(['1.2.3.1', '1.2.3.2']);
   expect(reasonOf(() => openInstanceList(Buffer.concat([listBytes, Buffer.from([0])]), manifest))).toBe('INSTANCE_LIST_MISMATCH');

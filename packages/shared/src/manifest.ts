@@ -30,10 +30,12 @@ export function manifestDigest(payload: Uint8Array): Buffer {
   return sha256(payload);
 }
 
-/** A manifest as its node signs it. @throws MeshError INVALID_ARGUMENT / MANIFEST_MALFORMED */
+/** A manifest as its node signs it: none that {@link openManifest} would refuse. @throws MeshError INVALID_ARGUMENT / MANIFEST_MALFORMED */
 export function signManifest(manifest: StudyManifest, key: SigningKey): SignedObject {
   checkManifest(manifest);
-  return signObject({ type: MANIFEST_TYPE, payload: StudyManifest.encode(manifest).finish(), key });
+  const payload = StudyManifest.encode(manifest).finish();
+  checkSize(payload);
+  return signObject({ type: MANIFEST_TYPE, payload, key });
 }
 
 /**
@@ -42,7 +44,7 @@ export function signManifest(manifest: StudyManifest, key: SigningKey): SignedOb
  * @throws MeshError UNAUTHENTICATED / SIGNATURE_INVALID, INVALID_ARGUMENT / MANIFEST_MALFORMED
  */
 export function openManifest(signed: SignedObject | undefined, publicKeys: readonly Uint8Array[]): OpenManifest {
-  if ((signed?.payload.length ?? 0) > MANIFEST_LIMITS.payloadBytes) throw malformed(`it is larger than ${MANIFEST_LIMITS.payloadBytes} bytes`);
+  if (signed !== undefined) checkSize(signed.payload);
   const payload = openSigned(MANIFEST_TYPE, signed, publicKeys);
   return { manifest: decodeManifest(payload), digest: manifestDigest(payload) };
 }
@@ -107,6 +109,10 @@ function checkInstanceList(list: InstanceList, manifest: StudyManifest): void {
     totalBytes += entry.bytes;
   }
   if (totalBytes !== manifest.totalBytes) throw listMalformed('its bytes do not add up to those of the manifest');
+}
+
+function checkSize(payload: Uint8Array): void {
+  if (payload.length > MANIFEST_LIMITS.payloadBytes) throw malformed(`it is larger than ${MANIFEST_LIMITS.payloadBytes} bytes`);
 }
 
 function checkManifest(manifest: StudyManifest): void {

@@ -30,7 +30,7 @@ interface Hospital {
   /** The evaluator cannot be reached. */
   isEvaluatorDown: boolean;
   readonly reopen: (faults?: { dropOutboxRow?: boolean }) => Promise<void>;
-  readonly ingest: (study: number, instance?: number, options?: { person?: boolean }) => Promise<void>;
+  readonly ingest: (study: number, instance?: number, options?: { person?: boolean; bodyPart?: string }) => Promise<void>;
   readonly settled: (timeoutMs?: number) => Promise<void>;
 }
 
@@ -63,7 +63,7 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
     ingest: async (study, instance = 1, options = {}) => {
       const dataset = Buffer.concat([
         element(0x00080016, 'UI', '1.2.840.10008.5.1.4.1.1.7'), element(0x00080018, 'UI', `${studyUid(study)}.1.${instance}`), element(0x00080020, 'DA', '20250601'), element(0x00080060, 'CS', 'CT'),
-        element(0x00100010, 'PN', 'Wang^Xiaoming'), element(0x00100020, 'LO', `110101900307${String(100 + study).slice(-3)}`), element(0x0020000d, 'UI', studyUid(study)), element(0x0020000e, 'UI', `${studyUid(study)}.1`), element(0x00200011, 'IS', '3'), element(0x00200013, 'IS', String(instance)),
+        element(0x00100010, 'PN', 'Wang^Xiaoming'), element(0x00100020, 'LO', `110101900307${String(100 + study).slice(-3)}`), element(0x00180015, 'CS', options.bodyPart ?? 'CHEST'), element(0x0020000d, 'UI', studyUid(study)), element(0x0020000e, 'UI', `${studyUid(study)}.1`), element(0x00200011, 'IS', '3'), element(0x00200013, 'IS', String(instance)),
       ]);
       const sink = store.ingest.begin({ door: 'dimse', transferSyntaxUid: '1.2.840.10008.1.2.1', assigningAuthority: 'H', ...(options.person === false ? {} : { nationalIdIn: 'patient-id' as const }) });
       sink.write(dataset);
@@ -108,6 +108,17 @@ test('a study that has settled is advertised once, signed, with the list that it
     const events: string[] = [];
     for await (const record of audit.entries()) events.push(`${record.type} ${record.study} ${record.detail?.['version']}`);
     expect(events).toEqual([`STORE ${studyUid(1)} 1`, `STORE ${studyUid(2)} 1`, `STORE ${studyUid(1)} 2`]);
+  });
+});
+
+test('texts of any length in images do not make a manifest that the index refuses', async () => {
+  await withHospital(async ({ index, ingest, settled }) => {
+    await ingest(1, 1, { bodyPart: 'CHEST'.repeat(40) });
+    await ingest(2, 1, { bodyPart: '\u00e4'.repeat(40) });
+    await settled();
+    const texts = index.entries.map(({ manifest }) => manifest.series[0]?.bodyPartExamined ?? '');
+    expect(texts[0]).toBe('CHESTCHESTCHESTC');
+    expect(Buffer.byteLength(texts[1] ?? '')).toBeLessThanOrEqual(16);
   });
 });
 

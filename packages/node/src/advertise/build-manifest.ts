@@ -4,6 +4,9 @@ import { ManifestStatus, type InstanceEntry, type SeriesSummary, type StudyManif
 import type { NodeId, StudyInstanceUid } from '@meridian/shared/identifiers';
 import type { Store } from '../store/store.ts';
 
+/** A code string has 16 characters of one byte (PS3.5 6.2); more in each of thousands of series would not fit a manifest. */
+const CODE_STRING_BYTES = 16;
+
 /** What a manifest says beside what the archive holds. */
 export interface ManifestFacts {
   readonly studyInstanceUid: StudyInstanceUid;
@@ -45,11 +48,11 @@ export async function buildManifest(store: Pick<Store, 'database'>, facts: Manif
   for (const { series_pk: pk } of instances) counts.set(pk, (counts.get(pk) ?? 0) + 1);
   const summaries = series.filter(({ pk }) => counts.has(pk)).map((row): SeriesSummary => ({
     seriesInstanceUid: row.series_instance_uid,
-    modality: short(row.modality),
-    bodyPartExamined: short(row.body_part_examined),
+    modality: cut(row.modality, CODE_STRING_BYTES),
+    bodyPartExamined: cut(row.body_part_examined, CODE_STRING_BYTES),
     instanceCount: counts.get(row.pk) ?? 0,
     seriesNumber: Math.max(0, int32(row.series_number)),
-    laterality: short(row.laterality),
+    laterality: cut(row.laterality, CODE_STRING_BYTES),
   }));
   const list = encodeInstanceList({ instances: entries });
   const manifest: StudyManifest = {
@@ -58,9 +61,9 @@ export async function buildManifest(store: Pick<Store, 'database'>, facts: Manif
     version: BigInt(facts.version),
     status: facts.isComplete ? ManifestStatus.MANIFEST_STATUS_COMPLETE : ManifestStatus.MANIFEST_STATUS_INCOMPLETE,
     patientKeys: facts.patientKeys.slice(0, MANIFEST_LIMITS.patientKeys),
-    studyDate: short(study.study_date),
-    studyTime: short(study.study_time),
-    timezoneOffset: short(study.timezone_offset),
+    studyDate: cut(study.study_date, MANIFEST_LIMITS.textLength),
+    studyTime: cut(study.study_time, MANIFEST_LIMITS.textLength),
+    timezoneOffset: cut(study.timezone_offset, MANIFEST_LIMITS.textLength),
     series: summaries.sort((a, b) => (a.seriesInstanceUid < b.seriesInstanceUid ? -1 : 1)),
     instanceCount: entries.length,
     totalBytes: entries.reduce((sum, entry) => sum + entry.bytes, 0n),
@@ -71,9 +74,9 @@ export async function buildManifest(store: Pick<Store, 'database'>, facts: Manif
   return { manifest, list };
 }
 
-/** Texts from images may be of any length; the contract's are not. */
-function short(text: string): string {
-  return text.slice(0, MANIFEST_LIMITS.textLength);
+/** Texts from images may be of any length; the contract's are not. Counts bytes, and cuts between characters. */
+function cut(text: string, maxBytes: number): string {
+  return text.slice(0, new TextEncoder().encodeInto(text, new Uint8Array(maxBytes)).read);
 }
 
 /** IS holds what a file said; the contract's field is 32 bits. */
