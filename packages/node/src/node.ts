@@ -17,6 +17,7 @@ import { openHttp, type HttpServer } from './http/http-server.ts';
 import { diskFolder } from './media/folder-reader.ts';
 import { importFolder } from './media/import-folder.ts';
 import { openMesh, type Mesh } from './mesh/mesh.ts';
+import { recallEvent } from './mesh/recall.ts';
 import { openPatients, type Patients } from './patients/patients.ts';
 import { openPeerHost, type PeerHost } from './peer/peer-host.ts';
 import { openPortal } from './portal/portal.ts';
@@ -145,7 +146,7 @@ async function openJoinedRooms(base: Base, federation: Federation, keep: <Room e
   const mesh = keep(await openMesh({
     peerHost, federation, clock, log: log.child({ room: 'mesh' }), softwareVersion: VERSION,
     onConsent: (compact) => consent.receive(compact),
-    onRecall: async (manifest, fromNode) => audit.append({ type: 'RECALL', peer: fromNode, detail: { keyId: manifest.keyId } }),
+    onRecall: async (manifest, fromNode) => audit.append(recallEvent({ entryOf: federation.entryOf, nowEpochMs: clock.now() }, manifest, fromNode)),
   }));
   const transfers = keep(await serveTransfers({ peerHost, store, advertise, consent, audit, clock, log: log.child({ room: 'transfer' }) }));
   const quit = [
