@@ -42,8 +42,8 @@ export function openHospitals(parts: { readonly database: IndexDatabase; readonl
   const addCode = async (transaction: IndexTransaction, nodeId: NodeId): Promise<{ nodeId: NodeId; code: string; expiresAtEpochMs: number }> => {
     const code = encodeBase32(random.bytes(CODE_BYTES)).toUpperCase();
     const expiresAtEpochMs = clock.now() + JOIN_CODE_LIFETIME_MS;
-    // An older code that nobody used must not stay open beside the new one.
-    await transaction.deleteFrom('join_code').where('node_id', '=', nodeId).where('used_at', 'is', null).execute();
+    // No older code stays beside the new one. A used one would answer its request again, and with it bring back the keys that were lost.
+    await transaction.deleteFrom('join_code').where('node_id', '=', nodeId).execute();
     await transaction.insertInto('join_code').values({ code_sha256: sha256(code), node_id: nodeId, created_at: clock.now(), expires_at: expiresAtEpochMs, used_at: null, request_sha256: null }).execute();
     return { nodeId, code, expiresAtEpochMs };
   };
