@@ -32,6 +32,8 @@ export interface IndexConfig {
   readonly log?: Logger;
   /** Tries a minute from one address at the join door; 30 unless given. */
   readonly joinAttempts?: number;
+  /** Tries a minute from all addresses; 600 unless given. */
+  readonly joinAttemptsOverall?: number;
 }
 
 /** A running index. */
@@ -53,6 +55,8 @@ export interface MeridianIndex {
 const MAINTENANCE_MS = 3_600_000;
 const NOTICE_LIFETIME_MS = 180 * 24 * 3_600_000;
 const EVALUATOR_THREADS = 2;
+/** Of one node, which renews once in some days. */
+const RENEWALS_A_MINUTE = 20;
 
 /**
  * Makes CA, keys and settings of a new index in a folder.
@@ -121,7 +125,8 @@ async function openRooms(core: IndexCore, config: IndexConfig, closers: (() => P
   });
   const enrolment = enrolmentService({
     database, authority: keys.authority, keeper, audit, clock, log,
-    attempts: openAttemptLimit({ clock, perAddress: config.joinAttempts ?? 30, overall: 600 }),
+    attempts: openAttemptLimit({ clock, perCaller: config.joinAttempts ?? 30, overall: config.joinAttemptsOverall ?? 600 }),
+    renewals: openAttemptLimit({ clock, perCaller: RENEWALS_A_MINUTE }),
     welcome: () => ({ indexAddress: `${bracketed(settings.host)}:${mutual.port}`, indexSigningPublicKey: keys.signingKey.publicKey, evaluator: currentEvaluatorKey(core) }),
   });
   const doors: GrpcServer = await openGrpcServer({ host: settings.listen, port: ports.join, credentials: serverCredentials(identity, 'none'), services: [enrolment] });

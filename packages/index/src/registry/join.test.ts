@@ -104,6 +104,40 @@ test('too many tries from one address are turned away', async () => {
   );
 });
 
+test('strangers who fill the join door stop no renewal', async () => {
+  await withIndex(
+    async ({ index, addNode }) => {
+      const node = await addNode('A');
+      const { joinLink } = await index.addHospital({ name: 'B' });
+      await withEnrolment(joinLink, async (client) => {
+        const { request } = await joinRequest('A'.repeat(26));
+        for (let tries = 0; tries < 5; tries += 1) await reasonOf(callUnary(client.join.bind(client), request));
+        expect(await reasonOf(callUnary(client.join.bind(client), request))).toBe('RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS');
+        const { certificateSigningRequest } = await createTlsKeyRequest();
+        const renewal = (key = node.key, atEpochMs = Date.now()) => ({ nodeId: node.nodeId, certificateSigningRequest, atEpochMs: BigInt(atEpochMs), signingProof: key.sign(renewProofBytes({ nodeId: node.nodeId, atEpochMs, certificateSigningRequest })) });
+        for (let tries = 0; tries < 30; tries += 1) expect(await reasonOf(callUnary(client.renew.bind(client), renewal(createSigningKey())))).toBe('UNAUTHENTICATED PROOF_INVALID');
+        expect(await reasonOf(callUnary(client.renew.bind(client), renewal()))).toBe('nothing thrown');
+        const own = [];
+        for (let tries = 0; tries < 20; tries += 1) own.push(await reasonOf(callUnary(client.renew.bind(client), renewal(node.key, Date.now() - 3_600_000))));
+        expect(own.at(-1)).toBe('RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS');
+      });
+    },
+    { joinAttempts: 3, joinAttemptsOverall: 4 },
+  );
+});
+
+test('a new code shuts every older one, a used one too: its request brings back no lost keys', async () => {
+  await withIndex(async ({ index }) => {
+    const { joinLink, nodeId } = await index.addHospital({ name: 'A' });
+    await withEnrolment(joinLink, async (client, code) => {
+      const { request } = await joinRequest(code);
+      await callUnary(client.join.bind(client), request);
+      await index.inviteAgain(nodeId);
+      expect(await reasonOf(callUnary(client.join.bind(client), request))).toBe('UNAUTHENTICATED JOIN_CODE_UNKNOWN');
+    });
+  });
+});
+
 test('the mutual-TLS listener takes certificates of listed, active nodes alone, on every call', async () => {
   await withIndex(async ({ index, addNode }) => {
     const node = await addNode('A');

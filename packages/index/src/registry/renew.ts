@@ -6,6 +6,7 @@ import type { NodeId } from '@meridian/shared/identifiers';
 import type { Clock } from '@meridian/shared/platform/clock';
 import { renewProofBytes, verifyEd25519 } from '@meridian/shared/signed-object';
 import type { IndexDatabase } from '../tables.ts';
+import type { AttemptLimit } from './attempts.ts';
 import type { CertificateAuthority } from './certificate-authority.ts';
 import { recordCertificate, refuseForeignKeys } from './certificates.ts';
 import type { TrustKeeper } from './trust-keeper.ts';
@@ -17,9 +18,10 @@ const LAPSED_LIMIT_MS = 90 * 24 * 3_600_000;
 
 /**
  * A new certificate for an active node, proven by its signing key; its old certificate may have run out up to 90 days ago.
- * @throws MeshError UNAUTHENTICATED / PROOF_INVALID | CLOCK_SKEW, PERMISSION_DENIED / NODE_NOT_ACTIVE
+ * @throws MeshError UNAUTHENTICATED / PROOF_INVALID | CLOCK_SKEW, PERMISSION_DENIED / NODE_NOT_ACTIVE,
+ *   RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS
  */
-export async function renew(parts: { readonly database: IndexDatabase; readonly authority: CertificateAuthority; readonly keeper: TrustKeeper; readonly audit: AuditLog; readonly clock: Clock }, request: RenewRequest): Promise<RenewResponse> {
+export async function renew(parts: { readonly database: IndexDatabase; readonly authority: CertificateAuthority; readonly keeper: TrustKeeper; readonly audit: AuditLog; readonly clock: Clock; readonly renewals: AttemptLimit }, request: RenewRequest): Promise<RenewResponse> {
   const { database, authority, keeper, audit, clock } = parts;
   const entry = keeper.view().entries.get(request.nodeId as NodeId);
   const signed = renewProofBytes({ nodeId: request.nodeId, atEpochMs: request.atEpochMs, certificateSigningRequest: request.certificateSigningRequest });
@@ -28,6 +30,7 @@ export async function renew(parts: { readonly database: IndexDatabase; readonly 
     throw new MeshError('UNAUTHENTICATED', 'PROOF_INVALID', 'The request is not signed by the signing key of this node.');
   }
   const nodeId = entry.nodeId as NodeId;
+  parts.renewals.count(nodeId);
   if (Math.abs(Number(request.atEpochMs) - clock.now()) > CLOCK_TOLERANCE_MS) {
     throw new MeshError('UNAUTHENTICATED', 'CLOCK_SKEW', 'The clock of this node is more than five minutes off. Set it (NTP) and renew again.', { details: { indexEpochMs: String(clock.now()) } });
   }
