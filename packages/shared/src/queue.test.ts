@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { expect, test } from '@jest/globals';
+import { sql } from 'kysely';
 import { openSqlite, type Database } from './database.ts';
 import { MeshError } from './errors.ts';
 import { silentLog } from './log.ts';
@@ -140,4 +141,41 @@ test('closing aborts a running handler and leaves its item for the next start; a
     await again.idle();
     expect(await again.pending()).toEqual([]);
     await again.close();
+  }));
+
+test('an item whose end could not be written is not lost: it is written later, and then its key is free', () =>
+  using(async (database) => {
+    const clock = manualClock();
+    const handled: string[] = [];
+    const forgotten: string[] = [];
+    const queue = await openQueue<number>({
+      database, topic: 't', clock, log: silentLog, firstRetryMs: 100, concurrency: 2,
+      handler: async ({ key, attempt }) => {
+        handled.push(`${key}${attempt}`);
+        if (key === 'b' && attempt === 1) throw new MeshError('UNAVAILABLE', 'INDEX_UNREACHABLE', 'Not now.');
+      },
+      onForgotten: ({ key }) => forgotten.push(key),
+    });
+    // As a full disk does: what is taken can no longer be changed.
+    await sql`CREATE TRIGGER full_delete BEFORE DELETE ON queue_item BEGIN SELECT RAISE(ABORT, 'full'); END`.execute(database.write);
+    await sql`CREATE TRIGGER full_update BEFORE UPDATE ON queue_item WHEN new.state = 'waiting' BEGIN SELECT RAISE(ABORT, 'full'); END`.execute(database.write);
+    await queue.enqueue(1, { key: 'a' });
+    await queue.enqueue(2, { key: 'b' });
+    await queue.idle();
+    clock.advance(100);
+    await queue.idle();
+    expect([handled, forgotten]).toEqual([['a1', 'b1'], []]);
+    expect(await queue.enqueue(3, { key: 'a' })).toBe(false);
+    await sql`DROP TRIGGER full_delete`.execute(database.write);
+    await sql`DROP TRIGGER full_update`.execute(database.write);
+    clock.advance(100);
+    await queue.idle();
+    clock.advance(1000);
+    await queue.idle();
+    expect([handled, forgotten]).toEqual([['a1', 'b1', 'b2'], ['a', 'b']]);
+    expect(await queue.enqueue(4, { key: 'a' })).toBe(true);
+    await queue.idle();
+    expect(handled.at(-1)).toBe('a1');
+    expect(await queue.pending()).toEqual([]);
+    await queue.close();
   }));

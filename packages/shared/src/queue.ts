@@ -68,6 +68,8 @@ export interface QueueOptions<Payload> {
   readonly log: Logger;
   /** Resolved: done and forgotten. Thrown: tried again later. The signal aborts at `timeoutMs` and on close. */
   handler(item: QueueItem<Payload>, signal: AbortSignal): Promise<void>;
+  /** Called when a handled item is forgotten: from now on its key is free. */
+  onForgotten?(item: QueueItem<Payload>): void;
   /** Items handled at once; 1 unless given. */
   readonly concurrency?: number;
   /** `strict`: a failed item holds up those behind it. */
@@ -88,6 +90,8 @@ export async function openQueue<Payload>(options: QueueOptions<Payload>): Promis
   const { database, topic, clock, log } = options;
   const closing = new AbortController();
   const running = new Set<Promise<void>>();
+  /** What could not be written of items whose handler has ended (a full disk): written as soon as it can be. */
+  const unwritten = new Map<number, () => Promise<void>>();
   let timer: { cancel(): void } | undefined;
   let looking: Promise<void> = Promise.resolve();
 
@@ -119,12 +123,27 @@ export async function openQueue<Payload>(options: QueueOptions<Payload>): Promis
     const limit = clock.after(options.timeoutMs ?? 600_000, () => overdue.abort(new Error(`No end after ${options.timeoutMs ?? 600_000} ms`)));
     try {
       await options.handler(toItem(row), AbortSignal.any([closing.signal, overdue.signal]));
-      await database.write.deleteFrom('queue_item').where('id', '=', row.id).execute();
+      await write(row, () => forget(row));
     } catch (thrown) {
-      if (!closing.signal.aborted) await putBack(row, asMeshError(thrown));
+      if (!closing.signal.aborted) await write(row, () => putBack(row, asMeshError(thrown)));
     } finally {
       limit.cancel();
     }
+  };
+
+  const write = async (row: Row, change: () => Promise<void>): Promise<void> => {
+    try {
+      await change();
+      unwritten.delete(row.id);
+    } catch (thrown) {
+      unwritten.set(row.id, () => write(row, change));
+      log.error({ event: 'queue-failed', topic, reason: asMeshError(thrown).reason, err: thrown });
+    }
+  };
+
+  const forget = async (row: Row): Promise<void> => {
+    await database.write.deleteFrom('queue_item').where('id', '=', row.id).execute();
+    options.onForgotten?.(toItem(row));
   };
 
   const putBack = async (row: Row, error: MeshError): Promise<void> => {
@@ -137,6 +156,15 @@ export async function openQueue<Payload>(options: QueueOptions<Payload>): Promis
   };
 
   const look = async (): Promise<void> => {
+    for (const again of unwritten.values()) await again();
+    try {
+      await takeAll();
+    } finally {
+      if (unwritten.size > 0) rest(options.firstRetryMs ?? 1_000);
+    }
+  };
+
+  const takeAll = async (): Promise<void> => {
     while (!closing.signal.aborted && running.size < (options.concurrency ?? 1)) {
       const row = await take();
       if (row === undefined) return;

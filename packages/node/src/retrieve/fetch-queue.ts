@@ -27,10 +27,12 @@ interface QueuedOrder extends FetchOrder {
   readonly queuedAtEpochMs: number;
 }
 
+type OrderedJob = FetchJob & { readonly order: QueuedOrder };
+
 /** Opens the queue and goes on with what an earlier process left. */
 export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
   const { clock, log } = parts;
-  const jobs = new Map<string, FetchJob>();
+  const jobs = new Map<string, OrderedJob>();
   const ended: FetchJobView[] = [];
   const database = await openSqlite<QueueSchema>({ file: join(parts.folder, 'transfers.sqlite'), migrations: queueMigrations, readers: 1 });
 
@@ -44,11 +46,10 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
     end(job, { state, ...(state === 'failed' ? { failure: { code: error.code, reason: error.reason, message: error.message } } : {}) });
     job.reject(error);
   }
-  function jobOf(order: QueuedOrder): FetchJob {
+  function jobOf(order: QueuedOrder): OrderedJob {
     const known = jobs.get(order.studyInstanceUid);
     if (known !== undefined) return known;
-    const view: FetchJobView = { id: order.id, studyInstanceUid: order.studyInstanceUid, state: 'queued', ...(order.holderNode === undefined ? {} : { holderNode: order.holderNode }), startedAtEpochMs: order.queuedAtEpochMs };
-    const job = openFetchJob(view, () => abandon(order.studyInstanceUid, job));
+    const job: OrderedJob = Object.assign(openFetchJob(queuedView(order), () => abandon(order.studyInstanceUid, job)), { order });
     jobs.set(order.studyInstanceUid, job);
     return job;
   }
@@ -92,7 +93,20 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
       throw error;
     }
   }
-  const queue = await openQueue<QueuedOrder>({ database, topic: 'fetch', clock, log, concurrency: MAX_FETCHES, timeoutMs: GIVE_UP_AFTER_MS, firstRetryMs: FIRST_RETRY_MS, maxRetryMs: MAX_RETRY_MS, handler: work });
+  /** A study that was ordered anew while its ended order still stood in the queue. */
+  function onForgotten({ payload, key }: QueueItem<QueuedOrder>): void {
+    const next = jobs.get(key);
+    if (next === undefined || next.order.id === payload.id) return;
+    void enqueueAgain(next, key);
+  }
+  async function enqueueAgain(job: OrderedJob, key: string): Promise<void> {
+    try {
+      await queue.enqueue(job.order, { key });
+    } catch (thrown) {
+      fail(job, asMeshError(thrown));
+    }
+  }
+  const queue = await openQueue<QueuedOrder>({ database, topic: 'fetch', clock, log, concurrency: MAX_FETCHES, timeoutMs: GIVE_UP_AFTER_MS, firstRetryMs: FIRST_RETRY_MS, maxRetryMs: MAX_RETRY_MS, handler: work, onForgotten });
 
   return {
     async fetch(order, run) {
@@ -105,9 +119,13 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
       return result;
     },
     async list() {
-      const waiting = (await queue.pending()).map((item) => jobOf(item.payload).view);
-      const live = new Set(waiting.map((view) => view.studyInstanceUid));
-      return [...waiting, ...ended.filter((view) => !live.has(view.studyInstanceUid))];
+      const pending = await queue.pending();
+      // An order that has just ended may still stand in the queue.
+      const over = new Set(ended.map((view) => view.id));
+      const left = pending.map(({ payload }) => payload).filter((order) => !jobs.has(order.studyInstanceUid) && !over.has(order.id));
+      const live = [...[...jobs.values()].map((job) => job.view), ...left.map(queuedView)];
+      const studies = new Set(live.map((view) => view.studyInstanceUid));
+      return [...live, ...ended.filter((view) => !studies.has(view.studyInstanceUid))];
     },
     withdraw(statement) {
       const self = parts.mesh.federation.nodeId;
@@ -121,6 +139,10 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
       await database.close();
     },
   };
+}
+
+function queuedView(order: QueuedOrder): FetchJobView {
+  return { id: order.id, studyInstanceUid: order.studyInstanceUid, state: 'queued', ...(order.holderNode === undefined ? {} : { holderNode: order.holderNode }), startedAtEpochMs: order.queuedAtEpochMs };
 }
 
 function isWithdrawal(error: MeshError): boolean {
