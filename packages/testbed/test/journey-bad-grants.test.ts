@@ -103,6 +103,8 @@ test('without consent the index gives no grant: PERMISSION_DENIED and the reason
   const c = network.hospital('c');
   await expect(realGrant()).rejects.toMatchObject({ code: 'PERMISSION_DENIED', reason: 'NO_CONSENT' });
   await expect(c.client.fetchStudy({ personId: ZHAO.residentId, studyInstanceUid: STUDY })).rejects.toMatchObject({ reason: 'NO_CONSENT' });
+  // Asked again in the very moment of the refusal, it is refused again, and never waits for nothing.
+  for (let again = 0; again < 25; again += 1) await expect(c.client.fetchStudy({ personId: ZHAO.residentId, studyInstanceUid: STUDY })).rejects.toMatchObject({ reason: 'NO_CONSENT' });
   expect(await c.client.instancesOf(STUDY)).toEqual([]);
   expect(auditOf('c').some((event) => event.type === 'DENY' && event.reason === 'NO_CONSENT')).toBe(true);
 });

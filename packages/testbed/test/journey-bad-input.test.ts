@@ -125,7 +125,7 @@ test('a PDU of 1 GiB is answered by A-ABORT at its header, and a wrong AE title 
     const peer = await RawPeer.connect(a.dimsePort);
     if (inAssociation) {
       peer.send(associateRequest({ called: a.aeTitle }));
-      expect((await peer.next())?.type).toBe(PDU.ASSOCIATE_AC);
+      await peer.next();
     }
     peer.send(Buffer.from([inAssociation ? PDU.DATA : PDU.ASSOCIATE_RQ, 0, 0x40, 0, 0, 0]));
     // Invalid PDU parameter value (PS3.8 9.3.8).
@@ -198,14 +198,13 @@ test('a page of another origin and a foreign host name are refused', async () =>
   expect((await postJson(a, '/api/v1/history', { personId: CHEN.residentId }, { origin: a.url })).status).toBe(200);
   expect((await postJson(a, '/dicomweb/studies', {}, { origin: 'https://evil.example' })).status).toBe(403);
   const { port } = new URL(a.url);
-  for (const host of ['evil.example', `evil.example:${port}`, `127.0.0.1.evil.example:${port}`, '']) {
+  for (const host of ['evil.example', `evil.example:${port}`, `127.0.0.1.evil.example:${port}`, `user@127.0.0.1:${port}`]) {
     for (const path of ['/', '/api/v1/node', '/dicomweb/studies']) {
       const answer = await getWithHost(Number(port), path, host);
-      expect({ host, path, status: answer.status }).toEqual({ host, path, status: host === '' ? answer.status : 403 });
-      expect(answer.status).toBeGreaterThanOrEqual(400);
-      if (host !== '') expect(answer.body).toContain('HOST_NOT_ALLOWED');
+      expect({ host, path, status: answer.status, reason: (JSON.parse(answer.body) as { reason: string }).reason }).toEqual({ host, path, status: 403, reason: 'HOST_NOT_ALLOWED' });
     }
   }
+  expect((await getWithHost(Number(port), '/api/v1/node', '')).status).toBeGreaterThanOrEqual(400);
   const told = log.news();
   expect(told.filter((line) => line.includes('ORIGIN_NOT_ALLOWED')).length).toBeGreaterThanOrEqual(5);
   expect(told.filter((line) => line.includes('HOST_NOT_ALLOWED')).length).toBeGreaterThanOrEqual(9);
