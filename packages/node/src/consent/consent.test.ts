@@ -19,7 +19,7 @@ import { openNodeAudit, type AuditLog } from '../audit/node-audit.ts';
 import { element } from '../dicom/testing/build-dataset.ts';
 import type { Federation } from '../federation/federation.ts';
 import { openIndexChannel } from '../federation/index-channel.ts';
-import { openStore } from '../store/store.ts';
+import { openStore, type Store } from '../store/store.ts';
 import { openConsent, type Consent } from './consent.ts';
 
 const self = 'n-aaaaaaaaaaaaaaaa' as NodeId;
@@ -32,6 +32,7 @@ const studyUid = parseStudyInstanceUid('1.2.3');
 interface Room {
   consent: Consent;
   readonly audit: AuditLog;
+  readonly store: Store;
   /** What the index took, in order. */
   readonly taken: string[];
   /** Reason with which the index refuses the next statements. */
@@ -39,6 +40,7 @@ interface Room {
   indexStart(): Promise<void>;
   indexStop(): void;
   evaluatorIsDown: boolean;
+  auditIsFull: boolean;
   trust: TrustView;
   reopen(): Promise<void>;
   events(): Promise<string[]>;
@@ -81,9 +83,10 @@ async function withRoom(run: (room: Room) => Promise<void>): Promise<void> {
     },
     knownPatientKeys: async (ids: readonly TypedPersonId[]) => ids.map(({ value }) => ({ key: sha256(value), epoch: '1' })),
   } as unknown as Federation;
-  const open = (): Promise<Consent> => openConsent({ folder, store, federation, audit, clock, random, log: silentLog });
+  const append: AuditLog['append'] = (event) => (room.auditIsFull ? Promise.reject(new MeshError('RESOURCE_EXHAUSTED', 'AUDIT_UNWRITABLE', 'full')) : audit.append(event));
+  const open = (): Promise<Consent> => openConsent({ folder, store, federation, audit: { ...audit, append }, clock, random, log: silentLog });
   const room: Room = {
-    consent: await open(), audit, taken: [], refuseWith: undefined, indexStart: start, indexStop: () => server?.forceShutdown(), evaluatorIsDown: false, trust: trustOf(),
+    consent: await open(), audit, taken: [], refuseWith: undefined, indexStart: start, indexStop: () => server?.forceShutdown(), evaluatorIsDown: false, auditIsFull: false, trust: trustOf(), store,
     reopen: async () => {
       await room.consent.close();
       room.consent = await open();
@@ -184,6 +187,29 @@ test('a revocation is announced once, wherever it comes from, and names whom to 
     room.indexStop();
     await until(async () => { await room.consent.list(person); return true; });
     expect((await room.consent.revoke({ consentId: again.consentId }))[0]?.holders).toEqual([asker]);
+  });
+});
+
+test('what closes access works while the audit log cannot be written, and is written down when it can, after a restart too', async () => {
+  await withRoom(async (room) => {
+    const announced: string[] = [];
+    const listen = () => room.consent.onRevoked(({ consentId }) => announced.push(consentId));
+    listen();
+    const given = await room.consent.record(forAsker);
+    const { hash: _hash, compact: _compact, ...claims } = given;
+    room.auditIsFull = true;
+    await expect(room.consent.record(forAsker)).rejects.toMatchObject({ reason: 'AUDIT_UNWRITABLE' });
+    await room.consent.receive(signConsent({ ...claims, writer: asker, consentId: 'theirs', status: 'revoked', seq: 9 }, askerKey));
+    await room.consent.revoke({ consentId: given.consentId });
+    const refusal = await room.consent.record({ ...forAsker, status: 'refused' });
+    expect(announced).toEqual(['theirs', given.consentId, refusal.consentId]);
+    await until(() => room.taken.length === 3);
+    expect(await room.events()).toEqual(['CONSENT active']);
+    await room.reopen();
+    expect(await room.events()).toEqual(['CONSENT active']);
+    room.auditIsFull = false;
+    await until(async () => (await room.events()).length === 4);
+    expect(await room.events()).toEqual(['CONSENT active', `REVOKE revoked ${asker}`, 'REVOKE revoked', 'CONSENT refused']);
   });
 });
 

@@ -10,6 +10,7 @@ import type { NodeId, TypedPersonId } from '@meridian/shared/identifiers';
 import type { Logger } from '@meridian/shared/log';
 import { openQueue } from '@meridian/shared/queue';
 import { signingKeysOf } from '@meridian/shared/trust-list';
+import type { AuditEvent } from '../audit/node-audit.ts';
 import { consentMigrations, type ConsentSchema, type DenialKind } from './consent-tables.ts';
 import { decideGrant, type Presented } from './decide.ts';
 import type { ConsentParts } from './parts.ts';
@@ -39,7 +40,7 @@ export interface Consent {
   /**
    * Signs and keeps a statement and sends it to the index, at once or when it is back.
    * @throws MeshError UNAVAILABLE / PATIENT_KEY_UNAVAILABLE for a person who is new here while the index is down,
-   *   INVALID_ARGUMENT / CONSENT_MALFORMED, RESOURCE_EXHAUSTED / AUDIT_UNWRITABLE
+   *   INVALID_ARGUMENT / CONSENT_MALFORMED; RESOURCE_EXHAUSTED / AUDIT_UNWRITABLE for what opens access, never for a refusal
    */
   record(record: ConsentRecord): Promise<ConsentStatement>;
   /**
@@ -73,6 +74,7 @@ export interface Consent {
 }
 
 const OUTBOX = 'consent-outbox';
+const AUDITS = 'consent-audit';
 const MAX_CAUSES = 64;
 
 /** Opens the consent room of a node that has joined. */
@@ -87,8 +89,26 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     isPermanent: (error) => ['INVALID_ARGUMENT', 'PERMISSION_DENIED', 'UNAUTHENTICATED', 'FAILED_PRECONDITION'].includes(error.code) && error.reason.startsWith('CONSENT_'),
     handler: async ({ payload }, signal) => void (await federation.channel.call('consent', 'recordConsent', { statement: { compact: payload.compact } }, { signal })),
   });
-  const announce = (statement: ConsentStatement): void => {
-    if (statement.status !== 'active') for (const listener of listeners) listener(statement);
+  // What opens is audited before it counts; what closes counts at once, and is written down as soon as the log can be written.
+  const audits = await openQueue<AuditEvent>({
+    database, topic: AUDITS, clock, log, order: 'strict', firstRetryMs: 500, maxRetryMs: 5_000,
+    isPermanent: (error) => error.reason === 'AUDIT_EVENT_TOO_LARGE',
+    handler: ({ payload }) => audit.append(payload),
+  });
+  const tell = <Item>(to: ReadonlySet<(item: Item) => void>, item: Item): void => {
+    for (const listener of to) {
+      try {
+        listener(item);
+      } catch (thrown) {
+        log.error({ event: 'consent-listener-failed', err: thrown });
+      }
+    }
+  };
+  const announce = async (statement: ConsentStatement): Promise<void> => {
+    if (statement.status === 'active') return;
+    tell(listeners, statement);
+    audits.wake();
+    await audits.idle();
   };
 
   /** Number, signature, row and outbox in one transaction: a number is never given twice. */
@@ -101,13 +121,15 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
       await transaction.insertInto('own_seq').values({ one: 1, seq }).onConflict((conflict) => conflict.column('one').doUpdateSet({ seq })).execute();
       const causes = seen.slice(-MAX_CAUSES).map(({ hash }) => hash);
       const signed = readConsent(signConsent({ ...claims, writer: federation.nodeId, seq, basis: 'operator-recorded', issuedAtEpochMs: clock.now(), causes }, federation.signingKey));
-      await audit.append({ type: signed.status === 'revoked' ? 'REVOKE' : 'CONSENT', subject: signed.clerk, detail: { consent: signed.hash, consentId: signed.consentId, status: signed.status } });
+      const event = { type: signed.status === 'revoked' ? 'REVOKE' : 'CONSENT', subject: signed.clerk, detail: { consent: signed.hash, consentId: signed.consentId, status: signed.status } } as const;
+      if (signed.status === 'active') await audit.append(event);
+      else await audits.enqueue(event, { key: signed.hash, within: transaction as never });
       await insertStatement(transaction, signed, clock.now());
       await outbox.enqueue({ compact: signed.compact }, { key: signed.hash, within: transaction as never });
       return signed;
     });
     outbox.wake();
-    announce(statement);
+    await announce(statement);
     return statement;
   };
 
@@ -131,9 +153,13 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     const statement = openConsentStatement(compact, signingKeysOf(entry, clock.now()));
     const known = await database.read.selectFrom('consent_statement').select('hash').where('hash', '=', statement.hash).executeTakeFirst();
     if (known !== undefined) return statement;
-    if (statement.status !== 'active') await audit.append({ type: 'REVOKE', peer: statement.writer, detail: { consent: statement.hash, consentId: statement.consentId, status: statement.status } });
-    const isNew = await database.write.transaction().execute((transaction) => insertStatement(transaction, statement, clock.now()));
-    if (isNew) announce(statement);
+    const isNew = await database.write.transaction().execute(async (transaction) => {
+      if (!(await insertStatement(transaction, statement, clock.now()))) return false;
+      const event = { type: 'REVOKE', peer: statement.writer, detail: { consent: statement.hash, consentId: statement.consentId, status: statement.status } } as const;
+      if (statement.status !== 'active') await audits.enqueue(event, { key: statement.hash, within: transaction as never });
+      return true;
+    });
+    if (isNew) await announce(statement);
     return statement;
   };
 
@@ -211,6 +237,7 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     settle: () => outbox.idle(),
     close: async () => {
       await outbox.close();
+      await audits.close();
       await database.close();
     },
   };
