@@ -15,6 +15,7 @@ import { QueryServiceClient } from '@meridian/shared/generated/meridian/v1/query
 import { TrustServiceClient } from '@meridian/shared/generated/meridian/v1/trust';
 import { callUnary, channelOptions, clientCredentials, fromServiceError, type TlsIdentity } from '@meridian/shared/grpc';
 import { peerIdOf, type NodeId } from '@meridian/shared/identifiers';
+import type { SignedObject } from '@meridian/shared/generated/meridian/v1/common';
 import { signManifest } from '@meridian/shared/manifest';
 import { createSigningKey, joinProofBytes, type SigningKey } from '@meridian/shared/signed-object';
 import { createTlsKeyRequest, fetchPinnedCa, parseJoinLink, pemOf } from '@meridian/shared/x509';
@@ -48,7 +49,10 @@ export interface TestNode {
 /** An open feed stream. */
 export interface TestFeed {
   readonly firstAck: number;
-  send(seq: number, manifest: StudyManifest): void;
+  /** Without a manifest the number is passed over. */
+  send(seq: number, manifest?: StudyManifest): void;
+  /** Sends what this node signed, whatever it is. */
+  sendSigned(seq: number, manifest: SignedObject): void;
   heartbeat(pending?: number): void;
   acknowledged(seq: number): Promise<number>;
   /** How the stream ended: an error, or undefined when it just ended. */
@@ -215,7 +219,8 @@ async function openFeed(call: ClientDuplexStream<AdvertiseRequest, AdvertiseResp
   await until(() => acks.length > 0 || outcome !== undefined);
   return {
     firstAck: acks[0] ?? -1,
-    send: (seq, manifest) => call.write({ step: { $case: 'entry', value: { seq: BigInt(seq), manifest: signManifest(manifest, key) } } }),
+    send: (seq, manifest) => call.write({ step: { $case: 'entry', value: { seq: BigInt(seq), manifest: manifest === undefined ? undefined : signManifest(manifest, key) } } }),
+    sendSigned: (seq, manifest) => call.write({ step: { $case: 'entry', value: { seq: BigInt(seq), manifest } } }),
     heartbeat: (pending = 0) => call.write({ step: { $case: 'heartbeat', value: { asOfEpochMs: BigInt(Date.now()), pending } } }),
     acknowledged: async (seq) => {
       await until(() => (acks.at(-1) ?? 0) >= seq || outcome !== undefined);

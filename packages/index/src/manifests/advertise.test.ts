@@ -1,6 +1,8 @@
 import { expect, test } from '@jest/globals';
 import { ManifestStatus, StudyManifest } from '@meridian/shared/generated/meridian/v1/manifest';
 import { openSqlite } from '@meridian/shared/database';
+import { MANIFEST_TYPE } from '@meridian/shared/manifest';
+import { signObject } from '@meridian/shared/signed-object';
 import { indexMigrations, type IndexTables } from '../tables.ts';
 import { withIndex, type TestNetwork } from '../test-network.ts';
 
@@ -77,6 +79,28 @@ test('the newest version wins in any order, and a changed patient key moves the 
   });
 });
 
+test('an entry that is refused for good is named, and its number may be passed over', async () => {
+  await withIndex(async (network) => {
+    const node = await network.addNode('A');
+    const studyOf = (seq: number): StudyManifest => node.manifest({ studyInstanceUid: `1.2.${seq}`, ...keys(PATIENT) });
+    const tooLarge = { ...studyOf(3), series: Array.from({ length: 4096 }, (_, number) => ({ seriesInstanceUid: `1.2.3.${number}`, modality: 'CT', bodyPartExamined: '胸'.repeat(64), instanceCount: 1, seriesNumber: number, laterality: '' })) };
+    const feed = await node.feed();
+    feed.send(1, studyOf(1));
+    feed.send(2, studyOf(2));
+    feed.sendSigned(3, signObject({ type: MANIFEST_TYPE, payload: StudyManifest.encode(tooLarge).finish(), key: node.key }));
+    const refusal = await feed.ended();
+    expect([refusal?.code, refusal?.reason, refusal?.details['refusedSeq']]).toEqual(['INVALID_ARGUMENT', 'MANIFEST_MALFORMED', '3']);
+
+    const resumed = await node.feed();
+    expect(resumed.firstAck).toBe(2);
+    resumed.send(3);
+    resumed.send(4, studyOf(4));
+    expect(await resumed.acknowledged(4)).toBe(4);
+    expect((await rowsOf(network, 'study')).map((row) => row.study_instance_uid)).toEqual(['1.2.1', '1.2.2', '1.2.4']);
+    expect((await rowsOf(network, 'feed_log')).map(({ seq }) => seq)).toEqual([1, 2, 4]);
+  });
+});
+
 test('a node speaks for itself, with its own signature, and says hello first', async () => {
   await withIndex(async ({ addNode }) => {
     const [a, b] = [await addNode('A'), await addNode('B')];
@@ -96,5 +120,28 @@ test('a node speaks for itself, with its own signature, and says hello first', a
     expect(await ended).toMatch(/says hello before/);
     const short = await a.feed(Buffer.alloc(3));
     expect((await short.ended())?.reason).toBe('FEED_ID_INVALID');
+  });
+});
+
+test('a node leaves two feeds at the most behind, and begins a limited number a minute', async () => {
+  await withIndex(async (network) => {
+    const node = await network.addNode('A');
+    let last;
+    for (let number = 0; number < 5; number += 1) {
+      last = await node.feed(Buffer.alloc(16, number));
+      last.send(1, node.manifest({ studyInstanceUid: `1.2.${number}`, ...keys(PATIENT) }));
+      await last.acknowledged(1);
+    }
+    const again = await node.feed(Buffer.alloc(16, 4));
+    expect(again.firstAck).toBe(1);
+    expect((await rowsOf(network, 'feed')).map(({ feed_id }) => feed_id[0]).sort()).toEqual([3, 4]);
+    expect((await rowsOf(network, 'feed_log')).map(({ feed_id }) => feed_id[0])).toEqual([3, 4]);
+    expect(await rowsOf(network, 'study')).toHaveLength(5);
+    let refused;
+    for (let number = 0; number < 61 && refused === undefined; number += 1) {
+      const feed = await node.feed();
+      if (feed.firstAck === -1) refused = await feed.ended();
+    }
+    expect(refused?.reason).toBe('TOO_MANY_ATTEMPTS');
   });
 });

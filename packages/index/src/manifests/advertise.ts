@@ -1,4 +1,4 @@
-import { MeshError } from '@meridian/shared/errors';
+import { asMeshError, MeshError } from '@meridian/shared/errors';
 import { ManifestServiceService, type AdvertiseRequest, type AdvertiseResponse, type FeedEntry, type FeedHeartbeat, type ManifestServiceServer } from '@meridian/shared/generated/meridian/v1/manifest';
 import { runStream, writeMessage, type WritableCall } from '@meridian/shared/grpc';
 import type { NodeId } from '@meridian/shared/identifiers';
@@ -8,7 +8,7 @@ import type { Caller, CallerGate } from '../registry/caller.ts';
 import type { IndexDatabase } from '../tables.ts';
 import { checkEntry } from './check-entry.ts';
 import { beginFeed, recordHeartbeat } from './feeds.ts';
-import type { ManifestEntry, ManifestGroup, StoredGroup } from './store-group-job.ts';
+import type { ManifestGroup, PassedEntry, ManifestEntry, StoredGroup } from './store-group-job.ts';
 
 /** Entries of one commit, and so of one flush of the disk. */
 const MAX_GROUP_ENTRIES = 256;
@@ -68,7 +68,7 @@ class FeedStream {
   private readonly signal: AbortSignal;
   private feedId: Buffer | undefined;
   private expectedSeq = 0;
-  private group: ManifestEntry[] = [];
+  private group: (ManifestEntry | PassedEntry)[] = [];
   private groupBytes = 0;
   private storing: Promise<void> | undefined;
   private failure: unknown;
@@ -142,12 +142,29 @@ class FeedStream {
       await this.storeAll();
       return this.acknowledge(this.expectedSeq - 1);
     }
-    const checked = checkEntry(entry, this.caller);
+    const checked = entry.manifest === undefined ? this.passOver(seq) : await this.check(entry);
     this.expectedSeq += 1;
     this.group.push(checked);
-    this.groupBytes += checked.payload.length;
+    this.groupBytes += checked.payload?.length ?? 0;
     if (this.group.length >= MAX_GROUP_ENTRIES || this.groupBytes >= MAX_GROUP_BYTES) await this.storeAll();
     else this.storing ??= this.storeInBackground();
+  }
+
+  /** A refused entry ends the stream; what came before it is durable by then, so that the node knows which one it was. */
+  private async check(entry: FeedEntry): Promise<ManifestEntry> {
+    try {
+      return checkEntry(entry, this.caller);
+    } catch (thrown) {
+      const error = asMeshError(thrown);
+      if (error.code !== 'INVALID_ARGUMENT') throw error;
+      await this.storeAll();
+      throw new MeshError(error.code, error.reason, error.message, { cause: error, details: { ...error.details, refusedSeq: String(entry.seq) } });
+    }
+  }
+
+  private passOver(seq: number): PassedEntry {
+    this.parts.log.warn({ event: 'feed-entry-passed-over', nodeId: this.caller.nodeId, seq });
+    return { seq };
   }
 
   private async takeHeartbeat(heartbeat: FeedHeartbeat): Promise<void> {
@@ -190,7 +207,7 @@ class FeedStream {
       const stored = await this.parts.database.run<StoredGroup>('storeGroup', group);
       if (stored.recalled) this.parts.onNotices();
       if (stored.gap) throw gapError(stored.acknowledgedSeq + 1);
-      await this.parts.onStored(nodeId, entries.flatMap(({ patientKeys }) => patientKeys));
+      await this.parts.onStored(nodeId, entries.flatMap(({ patientKeys }) => patientKeys ?? []));
       await this.acknowledge(stored.acknowledgedSeq);
     }
   }

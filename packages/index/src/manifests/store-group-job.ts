@@ -22,11 +22,18 @@ export interface ManifestEntry {
   readonly recall: Uint8Array | undefined;
 }
 
+/** A number of a feed that its node passes over: it moves the feed on and stores nothing. */
+export interface PassedEntry {
+  readonly seq: number;
+  readonly payload?: undefined;
+  readonly patientKeys?: undefined;
+}
+
 /** A group of entries of one feed, in order of seq. */
 export interface ManifestGroup {
   readonly nodeId: string;
   readonly feedId: Uint8Array;
-  readonly entries: readonly ManifestEntry[];
+  readonly entries: readonly (ManifestEntry | PassedEntry)[];
   readonly atEpochMs: number;
 }
 
@@ -55,6 +62,7 @@ export function storeGroup(database: JobDatabase, argument: unknown): StoredGrou
     gap = entry.seq !== lastSeq + 1;
     if (gap) break;
     lastSeq = entry.seq;
+    if (entry.payload === undefined) continue;
     database.prepare('INSERT INTO feed_log (arrival, node_id, feed_id, seq, study_instance_uid, version) VALUES (?, ?, ?, ?, ?, ?)').run(next(database, 'feed_log'), group.nodeId, feedId, entry.seq, entry.studyInstanceUid, entry.version);
     recalled = storeManifest(database, group, entry) || recalled;
   }

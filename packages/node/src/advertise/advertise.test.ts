@@ -122,6 +122,30 @@ test('texts of any length in images do not make a manifest that the index refuse
   });
 });
 
+test('an entry that the index refuses for good is reported and passed over, and what follows arrives', async () => {
+  await withHospital(async (hospital) => {
+    const { index, ingest, audit, store } = hospital;
+    index.refuses.add(studyUid(2));
+    for (let study = 1; study <= 4; study += 1) await ingest(study);
+    await hospital.settled();
+    expect([studiesOf(index), index.passedOver]).toEqual([['1 v1', '3 v1', '4 v1'], [2]]);
+    expect(hospital.advertise.status()).toMatchObject({ lastSeq: 4, acknowledgedSeq: 4, pending: 0, refused: 1 });
+    const reports: unknown[] = [];
+    for await (const { type, study, reason, detail } of audit.entries()) if (type === 'ADMIN') reports.push({ study, reason, detail });
+    expect(reports).toEqual([{ study: studyUid(2), reason: 'MANIFEST_MALFORMED', detail: { event: 'feed-entry-refused', version: 1, seq: 2 } }]);
+    expect(await store.studies.study(parseStudyInstanceUid(studyUid(2)))).toMatchObject({ state: 'settled' });
+    expect(await hospital.advertise.currentManifest(parseStudyInstanceUid(studyUid(2)))).toBeUndefined();
+
+    index.refuses.clear();
+    await ingest(2, 2);
+    await hospital.settled();
+    expect(studiesOf(index).at(-1)).toBe('2 v2');
+    await hospital.reopen();
+    await hospital.settled();
+    expect(hospital.advertise.status()).toMatchObject({ refused: 0, pending: 0 });
+  });
+});
+
 test('nothing is lost, doubled or reordered over outages of the index, cut connections, gaps and restarts', async () => {
   await withHospital(async (hospital) => {
     const { index, ingest } = hospital;

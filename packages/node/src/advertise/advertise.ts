@@ -10,6 +10,7 @@ import { openFeedSender } from './feed-sender.ts';
 import { feedMigrations, type FeedSchema } from './feed-tables.ts';
 import { openFeedWriter } from './feed-writer.ts';
 import type { AdvertiseParts } from './parts.ts';
+import { refusedStudies } from './refused-entries.ts';
 
 export type { AdvertiseParts } from './parts.ts';
 
@@ -19,6 +20,8 @@ export interface AdvertiseStatus {
   readonly acknowledgedSeq: number;
   /** Studies with news that are not in the feed yet, and entries that the index has not acknowledged. */
   readonly pending: number;
+  /** Studies whose newest version the index refused for good: they are not announced as they are. */
+  readonly refused: number;
   /** Why the feed does not go on, where it does not: a stable reason. */
   readonly waitingFor?: string;
 }
@@ -48,7 +51,7 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
 
   const watchers = new Set<() => void>();
   let news = 0;
-  let status: AdvertiseStatus = { lastSeq: 0, acknowledgedSeq: 0, pending: 0 };
+  let status: AdvertiseStatus = { lastSeq: 0, acknowledgedSeq: 0, pending: 0, refused: 0 };
   let looking: Promise<void> | undefined;
   const changed = (): void => {
     news += 1;
@@ -64,9 +67,10 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
     // News that come while the tables are read are looked at too.
     for (let seen = -1; seen !== news; ) {
       seen = news;
-      const [{ last_seq: lastSeq, acknowledged_seq: acknowledgedSeq }, waiting] = [await feed(), await unwritten()];
+      const waiting = await unwritten();
+      const { last_seq: lastSeq, acknowledged_seq: acknowledgedSeq } = await feed();
       const { waitingFor } = writer.state();
-      status = { lastSeq, acknowledgedSeq, pending: waiting + lastSeq - acknowledgedSeq, ...(waitingFor === undefined ? {} : { waitingFor }) };
+      status = { lastSeq, acknowledgedSeq, pending: waiting + lastSeq - acknowledgedSeq, refused: await refusedStudies(database), ...(waitingFor === undefined ? {} : { waitingFor }) };
     }
   };
   const sender = openFeedSender({ ...parts, log, database, pending: async () => (await unwritten()) + store.settle.arriving().length, onAcknowledged: changed });
@@ -86,12 +90,14 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
   });
 
   const entryOf = (studyInstanceUid: StudyInstanceUid, version: number | undefined) => {
-    const all = database.read.selectFrom('feed_entry').select(['version', 'manifest']).where('study_instance_uid', '=', studyInstanceUid);
+    const all = database.read.selectFrom('feed_entry').select(['version', 'manifest']).where('study_instance_uid', '=', studyInstanceUid).where('refused', 'is', null);
     return (version === undefined ? all : all.where('version', '=', version)).orderBy('version', 'desc').limit(1).executeTakeFirst();
   };
   const isSettled = async (): Promise<boolean> => {
+    // In this order: what is not unwritten any more is in the feed that is read next.
+    if ((await unwritten()) > 0) return false;
     const { last_seq: lastSeq, acknowledged_seq: acknowledgedSeq } = await feed();
-    return acknowledgedSeq === lastSeq && (await unwritten()) === 0;
+    return acknowledgedSeq === lastSeq;
   };
 
   return {
@@ -104,6 +110,7 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
         if (await isSettled()) break;
         if (seen === news) await nextOf(watchers, signal);
       }
+      await looking;
       sender.heartbeat();
     },
     instanceList: async (studyInstanceUid, version) => {

@@ -5,6 +5,7 @@ import { fromServiceError } from '@meridian/shared/grpc';
 import type { IndexChannel } from '../federation/federation.ts';
 import type { FeedDatabase } from './feed-tables.ts';
 import type { AdvertiseParts } from './parts.ts';
+import { passOverRefused } from './refused-entries.ts';
 
 /** Sends the feed to the index in order, again after every loss. */
 export interface FeedSender {
@@ -61,6 +62,10 @@ export function openFeedSender(parts: AdvertiseParts & { readonly database: Feed
       } catch (thrown) {
         if (closing.signal.aborted) return;
         const error = asMeshError(thrown);
+        if (await passOverRefused({ ...parts, error })) {
+          parts.onAcknowledged();
+          continue;
+        }
         if (error.reason === 'INDEX_UNREACHABLE') federation.channel.report('unreachable');
         log[attempt === 0 || error.code === 'INTERNAL' ? 'info' : 'debug']({ event: 'feed-lost', code: error.code, reason: error.reason, attempt, err: error.code === 'INTERNAL' ? error.cause : undefined });
       }
@@ -193,11 +198,11 @@ class FeedSession {
   }
 
   private async sendPage(): Promise<void> {
-    const rows = await this.parts.database.read.selectFrom('feed_entry').select(['seq', 'manifest']).where('seq', '>', this.sent).orderBy('seq').limit(PAGE).execute();
+    const rows = await this.parts.database.read.selectFrom('feed_entry').select(['seq', 'manifest', 'refused']).where('seq', '>', this.sent).orderBy('seq').limit(PAGE).execute();
     if (rows.length === 0) throw new MeshError('DATA_LOSS', 'FEED_GAP', 'The newest entries are missing from the feed of this node.');
-    for (const { seq, manifest } of rows) {
+    for (const { seq, manifest, refused } of rows) {
       if (seq !== this.sent + 1) throw new MeshError('DATA_LOSS', 'FEED_GAP', 'An entry is missing from the feed of this node.');
-      await this.write({ step: { $case: 'entry', value: { seq: BigInt(seq), manifest: SignedObject.decode(Buffer.from(manifest)) } } });
+      await this.write({ step: { $case: 'entry', value: { seq: BigInt(seq), manifest: refused === null ? SignedObject.decode(Buffer.from(manifest)) : undefined } } });
       this.sent = seq;
     }
   }
@@ -214,7 +219,7 @@ class FeedSession {
     const { database, store, onAcknowledged } = this.parts;
     while (this.saved < this.acknowledged) {
       const to = this.acknowledged;
-      const entries = await database.read.selectFrom('feed_entry').select(['study_instance_uid', 'store_version']).where('seq', '>', this.saved).where('seq', '<=', to).orderBy('seq').execute();
+      const entries = await database.read.selectFrom('feed_entry').select(['study_instance_uid', 'store_version']).where('seq', '>', this.saved).where('seq', '<=', to).where('refused', 'is', null).orderBy('seq').execute();
       await store.settle.markAllAdvertised(entries.map((entry) => ({ studyInstanceUid: entry.study_instance_uid, version: entry.store_version })));
       await database.write.updateTable('feed').set({ acknowledged_seq: to }).where('acknowledged_seq', '<', to).execute();
       this.saved = to;

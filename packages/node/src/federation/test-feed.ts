@@ -15,6 +15,10 @@ export interface TestFeed {
   doubled: number;
   /** Answer the next entry with FEED_GAP. */
   gapDue: boolean;
+  /** Studies whose manifests are refused for good. */
+  readonly refuses: Set<string>;
+  /** Numbers that were passed over. */
+  readonly passedOver: number[];
   /** Cut the connection after so many entries of a stream. */
   cutAfter: number;
   start(): Promise<void>;
@@ -28,7 +32,7 @@ export async function openTestFeed(): Promise<TestFeed> {
   const index: TestFeed = {
     get address() { return `127.0.0.1:${port}`; },
     credentials: ChannelCredentials.createInsecure(),
-    entries: [], heartbeats: [], doubled: 0, gapDue: false, cutAfter: Infinity,
+    entries: [], heartbeats: [], doubled: 0, gapDue: false, refuses: new Set(), passedOver: [], cutAfter: Infinity,
     start: async () => {
       server = new Server();
       server.addService(ManifestServiceService, { advertise: (call: ServerDuplexStream<AdvertiseRequest, AdvertiseResponse>) => serve(index, call) });
@@ -48,7 +52,7 @@ function serve(index: TestFeed, call: ServerDuplexStream<AdvertiseRequest, Adver
   const held = (): number => {
     if (counted > index.entries.length) counted = known = 0;
     for (; counted < index.entries.length; counted += 1) if (index.entries[counted]?.feedId === feedId) known += 1;
-    return known;
+    return known + index.passedOver.length;
   };
   call.on('error', () => undefined);
   call.on('data', ({ step }: AdvertiseRequest) => {
@@ -61,8 +65,14 @@ function serve(index: TestFeed, call: ServerDuplexStream<AdvertiseRequest, Adver
         call.emit('error', errorOfCall(new MeshError('FAILED_PRECONDITION', 'FEED_GAP', 'gap', { details: { expectedSeq: String(held() + 1) } })));
         return;
       }
+      const manifest = step.value.manifest === undefined ? undefined : StudyManifest.decode(step.value.manifest.payload);
+      if (manifest !== undefined && index.refuses.has(manifest.studyInstanceUid)) {
+        call.emit('error', errorOfCall(new MeshError('INVALID_ARGUMENT', 'MANIFEST_MALFORMED', 'refused', { details: { refusedSeq: String(seq) } })));
+        return;
+      }
       if (seq <= held()) index.doubled += 1;
-      else index.entries.push({ feedId, seq, manifest: StudyManifest.decode(step.value.manifest?.payload ?? Buffer.alloc(0)) });
+      else if (manifest === undefined) index.passedOver.push(seq);
+      else index.entries.push({ feedId, seq, manifest });
       taken += 1;
       if (taken >= index.cutAfter) {
         index.cutAfter = Infinity;

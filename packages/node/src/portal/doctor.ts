@@ -12,7 +12,8 @@ export interface DoctorFacts {
   readonly clockSkewMs?: number;
   readonly dimse?: { readonly host: string; readonly port: number; readonly answering: boolean };
   readonly peers?: readonly { readonly name: string; readonly reachable: boolean }[];
-  readonly feed?: { readonly pending: number };
+  /** `refused`: studies that the index refused for good. */
+  readonly feed?: { readonly pending: number; readonly refused?: number };
   readonly quarantined?: number;
   readonly trustList?: { readonly issuedAtEpochMs: number; readonly expiresAtEpochMs: number };
 }
@@ -118,7 +119,8 @@ function peers(facts: DoctorFacts): Verdict {
 
 function feed(facts: DoctorFacts): Verdict {
   if (facts.feed === undefined) return { id: 'feed', state: 'unknown' };
-  return { id: 'feed', state: facts.feed.pending > 0 ? 'warning' : 'ok', values: { pending: facts.feed.pending } };
+  const { pending, refused = 0 } = facts.feed;
+  return { id: 'feed', state: refused > 0 ? 'problem' : pending > 0 ? 'warning' : 'ok', values: { pending, refused } };
 }
 
 function quarantine(facts: DoctorFacts): Verdict {

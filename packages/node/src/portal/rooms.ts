@@ -120,7 +120,7 @@ async function doctorFactsOf(rooms: PortalRooms): Promise<DoctorFacts> {
     ...facts,
     index: federation.channel.state(),
     certificateExpiresAtEpochMs: federation.certificateExpiresAtEpochMs(),
-    feed: { pending: joined.advertise.status().pending },
+    feed: joined.advertise.status(),
     peers: await peersOf(rooms),
     ...(clockSkewMs === undefined ? {} : { clockSkewMs }),
     ...(trust === undefined ? {} : { trustList: { issuedAtEpochMs: trust.issuedAtEpochMs, expiresAtEpochMs: trust.expiresAtEpochMs } }),
