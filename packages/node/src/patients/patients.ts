@@ -43,6 +43,9 @@ export function openPatients(parts: { store: Pick<Store, 'studies' | 'database' 
     const carriers = (await store.studies.patientsOfPerson(personId)).filter((patient) => patient.assigningAuthority === assigningAuthority && patient.patientId !== '');
     const wanted = patientId?.trim() ?? '';
     if (wanted !== '') {
+      // A PatientID that stands for several people has a row for each.
+      const carrier = carriers.find((patient) => patient.patientId === wanted);
+      if (carrier !== undefined) return carrier;
       await assertSamePerson(wanted, personId);
       return ensure(wanted, personId);
     }

@@ -1,8 +1,9 @@
 import type { Database } from '@meridian/shared/database';
+import type { Logger } from '@meridian/shared/log';
 import type { StoreSchema } from './schema.ts';
 
 /** What happened to a study. */
-export type ChangeKind = 'study-settled' | 'study-amended' | 'study-incomplete' | 'study-linked' | 'quarantined' | 'copy-complete' | 'copy-locked' | 'copy-unlocked';
+export type ChangeKind = 'study-settled' | 'study-amended' | 'study-incomplete' | 'study-linked' | 'quarantined' | 'patient-conflict' | 'copy-complete' | 'copy-locked' | 'copy-unlocked';
 
 /** One row of the change feed, written in the transaction of what it tells. */
 export interface Change {
@@ -25,7 +26,7 @@ export interface ChangeFeed {
 }
 
 /** Opens the feed. */
-export function openChangeFeed(database: Database<StoreSchema>): ChangeFeed & { announce(): void } {
+export function openChangeFeed(database: Database<StoreSchema>, log: Logger): ChangeFeed & { announce(): void } {
   const listeners = new Set<() => void>();
   return {
     after: async (seq, limit) => {
@@ -41,7 +42,14 @@ export function openChangeFeed(database: Database<StoreSchema>): ChangeFeed & { 
       return () => listeners.delete(listener);
     },
     announce: () => {
-      for (const listener of listeners) listener();
+      for (const listener of listeners) {
+        try {
+          listener();
+        } catch (thrown) {
+          // The rows are durable: who could not take the news reads them next time, and nobody else misses them.
+          log.error({ event: 'change-listener-failed', err: thrown });
+        }
+      }
     },
   };
 }

@@ -1,8 +1,10 @@
 // Runs in the writer thread.
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { JobDatabase } from '@meridian/shared/database';
-import type { CommitRecord, CommitResult } from './commit-record.ts';
+import { IMPORT_AUTHORITY_PREFIX, type CommitRecord, type CommitResult } from './commit-record.ts';
+import { addToPatient, isOtherPersonId, patientOfNewStudy, type PatientConflict } from './patient-rows.ts';
 import type { QuarantineReason, StudyState } from './schema.ts';
+import { writeWholeFile } from './whole-file.ts';
 
 interface HeldInstance {
   sop_class_uid: string;
@@ -15,8 +17,13 @@ interface HeldInstance {
 
 interface HeldStudy {
   pk: number;
+  origin: 'own' | 'copy';
+  /** Of the holder's patient where the study is a copy. */
   patient_pk: number;
+  linked_patient_pk: number | null;
+  /** The linked patient's where there is one: what this hospital is answered. */
   patient_id: string;
+  assigning_authority: string;
   modalities: string;
   state: StudyState;
   version: number;
@@ -34,7 +41,7 @@ const DICTIONARY_CACHE_SIZE = 64;
 /** Deflate looks back 32 KiB. */
 const DICTIONARY_BYTES = 32 * 1024;
 
-/** Enters a group of instances whose files are durable. All or none of them are in the tables afterwards. */
+/** Enters a group of instances, after the files that are not durable yet. All or none of them are in the tables afterwards. */
 export function commitInstances(database: JobDatabase, argument: { nowEpochMs: number; records: readonly CommitRecord[] }): CommitResult[] {
   try {
     return argument.records.map((record) => commitOne(database, record, argument.nowEpochMs));
@@ -47,22 +54,26 @@ export function commitInstances(database: JobDatabase, argument: { nowEpochMs: n
 
 function commitOne(database: JobDatabase, record: CommitRecord, nowEpochMs: number): CommitResult {
   const { identity } = record;
+  // The row follows the file: a row whose file is torn would be worse than no row.
+  if (record.file !== null) writeWholeFile(record.file);
   const held = database.prepare(`SELECT i.sop_class_uid, i.transfer_syntax_uid, i.sha256, i.pixel_sha256, y.study_instance_uid, s.series_instance_uid
     FROM instance i JOIN series s ON s.pk = i.series_pk JOIN study y ON y.pk = i.study_pk WHERE i.sop_instance_uid = ?`).get(identity.sopInstanceUid) as HeldInstance | undefined;
   if (held !== undefined) {
     if (isSame(held, record)) return { outcome: 'duplicate', keepBlob: false };
     return quarantine(database, record, differenceOf(held, record), nowEpochMs);
   }
-  const study = database.prepare(`SELECT y.pk, y.patient_pk, p.patient_id, y.modalities, y.state, y.version, y.arriving
-    FROM study y JOIN patient p ON p.pk = y.patient_pk WHERE y.study_instance_uid = ?`).get(identity.studyInstanceUid) as HeldStudy | undefined;
+  const study = database.prepare(`SELECT y.pk, y.origin, y.patient_pk, y.linked_patient_pk, e.patient_id, e.assigning_authority, y.modalities, y.state, y.version, y.arriving
+    FROM study y JOIN patient e ON e.pk = coalesce(y.linked_patient_pk, y.patient_pk) WHERE y.study_instance_uid = ?`).get(identity.studyInstanceUid) as HeldStudy | undefined;
   const series = database.prepare('SELECT pk, study_pk FROM series WHERE series_instance_uid = ?').get(identity.seriesInstanceUid) as HeldSeries | undefined;
+  // What this hospital acquired is not added to by others: their word on whose study it is would come with it.
+  if (record.door === 'peer' && study?.origin === 'own') return { outcome: 'refused', keepBlob: false };
   const isForeignSeries = series !== undefined && series.study_pk !== study?.pk;
-  if (isForeignSeries || (study !== undefined && isOtherPerson(study, record))) return quarantine(database, record, 'identity-differs', nowEpochMs);
+  if (isForeignSeries || (study !== undefined && isOtherPerson(database, study, record))) return quarantine(database, record, 'identity-differs', nowEpochMs);
 
-  const studyPk = study === undefined ? addStudy(database, record, nowEpochMs) : continueStudy(database, study, record, nowEpochMs);
+  const { studyPk, conflict } = study === undefined ? addStudy(database, record, nowEpochMs) : { studyPk: continueStudy(database, study, record, nowEpochMs), conflict: undefined };
   const seriesPk = series === undefined ? addSeries(database, studyPk, record) : series.pk;
   addInstance(database, { studyPk, seriesPk, record, nowEpochMs });
-  return { outcome: 'stored', keepBlob: true };
+  return { outcome: 'stored', keepBlob: true, ...(conflict === undefined ? {} : { patientConflict: conflict }) };
 }
 
 function isSame(held: HeldInstance, record: CommitRecord): boolean {
@@ -76,9 +87,23 @@ function differenceOf(held: HeldInstance, record: CommitRecord): QuarantineReaso
   return hasEqualPixels && held.transfer_syntax_uid === record.transferSyntaxUid ? 'header-differs' : 'pixels-differ';
 }
 
-/** One study of two PatientIDs, from this hospital's own sources: a mix-up of people, or of UIDs. */
-function isOtherPerson(study: HeldStudy, record: CommitRecord): boolean {
-  return record.door !== 'peer' && study.patient_id !== '' && record.identity.patientId !== '' && study.patient_id !== record.identity.patientId;
+/**
+ * One study of two patients, from this hospital's own sources: a mix-up of people, or of UIDs. A copy is answered with
+ * the linked patient's id, so what is made from it here carries that one.
+ */
+function isOtherPerson(database: JobDatabase, study: HeldStudy, record: CommitRecord): boolean {
+  if (record.door === 'peer') return false;
+  const { patientId } = record.identity;
+  if (isOtherPersonId(database, study.linked_patient_pk ?? study.patient_pk, record.personIds)) return true;
+  if (study.patient_id === '' || patientId === '') return false;
+  if (study.patient_id !== patientId) return true;
+  const isUnlinkedCopy = study.origin === 'copy' && study.linked_patient_pk === null;
+  return !isUnlinkedCopy && study.assigning_authority !== record.assigningAuthority && !(isOfImport(study.assigning_authority) && isOfImport(record.assigningAuthority));
+}
+
+/** An import that was stopped goes on under another name of its own. */
+function isOfImport(assigningAuthority: string): boolean {
+  return assigningAuthority.startsWith(IMPORT_AUTHORITY_PREFIX);
 }
 
 function quarantine(database: JobDatabase, record: CommitRecord, reason: QuarantineReason, nowEpochMs: number): CommitResult {
@@ -93,9 +118,9 @@ function quarantine(database: JobDatabase, record: CommitRecord, reason: Quarant
   return { outcome: 'quarantined', reason, keepBlob: changes > 0 };
 }
 
-function addStudy(database: JobDatabase, record: CommitRecord, nowEpochMs: number): number {
+function addStudy(database: JobDatabase, record: CommitRecord, nowEpochMs: number): { studyPk: number; conflict: PatientConflict | undefined } {
   const { identity } = record;
-  const patientPk = upsertPatient(database, record);
+  const { pk: patientPk, conflict } = patientOfNewStudy(database, record);
   const fetched = database.prepare('SELECT local_patient_pk FROM fetched_study WHERE study_instance_uid = ?').get(identity.studyInstanceUid) as { local_patient_pk: number | null } | undefined;
   const isCopy = record.door === 'peer';
   const { lastInsertRowid } = database.prepare(`INSERT INTO study (study_instance_uid, patient_pk, linked_patient_pk, origin, study_date, study_time, timezone_offset, accession_number,
@@ -106,7 +131,8 @@ function addStudy(database: JobDatabase, record: CommitRecord, nowEpochMs: numbe
     record.bytes, nowEpochMs, nowEpochMs,
   );
   if (isCopy) fillDemographics(database, identity.studyInstanceUid);
-  return Number(lastInsertRowid);
+  if (conflict !== undefined) addChange(database, { kind: 'patient-conflict', studyInstanceUid: identity.studyInstanceUid, version: 0, nowEpochMs, detail: { reason: conflict } });
+  return { studyPk: Number(lastInsertRowid), conflict };
 }
 
 /** A local patient who was made for a copy has no name of his own yet: the copy's is taken. */
@@ -120,8 +146,8 @@ export function fillDemographics(database: JobDatabase, studyInstanceUid: string
 /** A late instance begins the next version; it stays open until the study is quiet again. */
 function continueStudy(database: JobDatabase, study: HeldStudy, record: CommitRecord, nowEpochMs: number): number {
   const { identity } = record;
-  if (study.patient_id === identity.patientId) upsertPatient(database, record);
-  else addPersonIds(database, study.patient_pk, record);
+  const patientPk = record.door === 'peer' || study.origin === 'own' ? study.patient_pk : study.linked_patient_pk;
+  if (patientPk !== null) addToPatient(database, patientPk, record);
   const modalities = study.modalities.split('\\').includes(identity.modality) ? study.modalities : [...study.modalities.split('\\'), identity.modality].filter(Boolean).sort().join('\\');
   const isLate = study.arriving === 0;
   database.prepare(`UPDATE study SET instance_count = instance_count + 1, bytes = bytes + ?, last_received_epoch_ms = ?, modalities = ?, state = ?, version = ?, arriving = 1,
@@ -130,33 +156,6 @@ function continueStudy(database: JobDatabase, study: HeldStudy, record: CommitRe
     record.bytes, nowEpochMs, modalities, isLate ? 'amended' : study.state, isLate ? study.version + 1 : study.version, identity.studyDescription, identity.accessionNumber, study.pk,
   );
   return study.pk;
-}
-
-function upsertPatient(database: JobDatabase, record: CommitRecord): number {
-  const { identity } = record;
-  // Without PatientID nothing says that two studies are of one person.
-  const soleStudyUid = identity.patientId === '' ? identity.studyInstanceUid : '';
-  const name = identity.patientName;
-  const key = [record.assigningAuthority, identity.patientId, soleStudyUid];
-  let pk = (database.prepare('SELECT pk FROM patient WHERE assigning_authority = ? AND patient_id = ? AND sole_study_uid = ?').get(...key) as { pk: number } | undefined)?.pk;
-  if (pk === undefined) {
-    pk = Number(database.prepare(`INSERT INTO patient (assigning_authority, patient_id, sole_study_uid, name_alphabetic, name_ideographic, name_phonetic, birth_date, sex)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?)`).run(...key, name.alphabetic, name.ideographic, name.phonetic, identity.patientBirthDate, identity.patientSex).lastInsertRowid);
-  } else {
-    // Gaps are filled, nothing is overwritten: corrections come by ADT or by a person, not by whichever object came last.
-    database.prepare(`UPDATE patient SET name_alphabetic = @alphabetic, name_ideographic = @ideographic, name_phonetic = @phonetic
-      WHERE pk = @pk AND name_alphabetic = '' AND name_ideographic = '' AND @alphabetic || @ideographic <> ''`).run({ pk, ...name });
-    database.prepare(`UPDATE patient SET birth_date = CASE birth_date WHEN '' THEN @birthDate ELSE birth_date END, sex = CASE sex WHEN '' THEN @sex ELSE sex END
-      WHERE pk = @pk AND ((birth_date = '' AND @birthDate <> '') OR (sex = '' AND @sex <> ''))`).run({ pk, birthDate: identity.patientBirthDate, sex: identity.patientSex });
-  }
-  addPersonIds(database, pk, record);
-  return pk;
-}
-
-function addPersonIds(database: JobDatabase, patientPk: number, record: CommitRecord): void {
-  for (const id of record.personIds) {
-    database.prepare('INSERT OR IGNORE INTO person_id (patient_pk, type, issuer, value) VALUES (?, ?, ?, ?)').run(patientPk, id.type, id.issuer, id.value);
-  }
 }
 
 function addSeries(database: JobDatabase, studyPk: number, record: CommitRecord): number {

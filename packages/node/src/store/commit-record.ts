@@ -2,9 +2,13 @@ import type { TypedPersonId } from '@meridian/shared/identifiers';
 import { firstString, type DicomJson } from '../dicom/json.ts';
 import type { DicomIdentity } from '../dicom/identity.ts';
 import type { IngestSource } from './ingest.ts';
+import type { PatientConflict } from './patient-rows.ts';
 import { personIdsOf } from './person-ids.ts';
 import type { QuarantineReason } from './schema.ts';
 import type { WholeFile } from './whole-file.ts';
+
+/** Begins the assigning authority of a folder's patient ids where nobody said whose they are. */
+export const IMPORT_AUTHORITY_PREFIX = 'import/';
 
 /** One received instance on its way into the tables. It crosses a thread boundary: plain values only. */
 export interface CommitRecord {
@@ -34,8 +38,11 @@ export interface CommitRecord {
 
 /** What became of a record. `keepBlob` false: its file says nothing new and goes. */
 export interface CommitResult {
-  readonly outcome: 'stored' | 'duplicate' | 'quarantined';
+  /** `refused`: a peer's instance of a study that this hospital acquired itself. */
+  readonly outcome: 'stored' | 'duplicate' | 'quarantined' | 'refused';
   readonly reason?: QuarantineReason;
+  /** Why the study stands under a patient row of its own. */
+  readonly patientConflict?: PatientConflict;
   readonly keepBlob: boolean;
 }
 

@@ -44,7 +44,7 @@ export interface InstanceSink {
   /**
    * Resolves when file and row are durable.
    * @throws MeshError INVALID_ARGUMENT (a reason of the header reader, DICOM_UID_MISSING, INSTANCE_MISMATCH), DATA_LOSS /
-   *   DIGEST_MISMATCH, RESOURCE_EXHAUSTED / DISK_FULL, INTERNAL / DISK_FAILED, ABORTED / INGEST_ABORTED; nothing is kept then
+   *   DIGEST_MISMATCH, FAILED_PRECONDITION / STUDY_HELD_HERE (a peer's), RESOURCE_EXHAUSTED / DISK_FULL, INTERNAL / DISK_FAILED, ABORTED / INGEST_ABORTED; nothing is kept then
    */
   end(): Promise<IngestOutcome>;
   abort(): Promise<void>;

@@ -13,14 +13,18 @@ import { openDigester, type InstanceDigests } from './digests.ts';
 import type { Disk } from './disk.ts';
 import type { DiskSpace } from './disk-space.ts';
 import type { GroupCommit } from './group-commit.ts';
-import type { IngestOutcome, IngestSource, InstanceSink } from './ingest.ts';
+import type { IngestSource, InstanceSink } from './ingest.ts';
 import type { StoreLimits } from './limits.ts';
 import type { Settle } from './settle.ts';
+import type { Staging } from './staging.ts';
+import type { WholeFile } from './whole-file.ts';
 
 /** What sinks share. */
 export interface SinkParts {
   readonly blobs: BlobFolder;
   readonly disk: Disk;
+  /** Absent: every file is written from this thread. */
+  readonly staging: Staging | undefined;
   readonly space: DiskSpace;
   readonly commit: GroupCommit;
   readonly settle: Settle;
@@ -41,7 +45,7 @@ const MAX_BYTES_BEFORE_UIDS = 1024 * 1024;
 export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
   const { blobs, disk, limits } = parts;
   const blob = blobs.newName();
-  const writer = openBlobWriter({ disk, path: blobs.pathOf(blob), writeBytes: limits.writeBytes, pendingLimit: limits.pendingBytes });
+  const writer = openBlobWriter({ disk, path: blobs.pathOf(blob), writeBytes: limits.writeBytes, pendingLimit: limits.pendingBytes, staging: parts.staging });
   const reader = createHeaderReader({ transferSyntaxUid: source.transferSyntaxUid });
   const digester = openDigester({ pixels: !encodingOf(source.transferSyntaxUid).deflated });
   let failure: MeshError | undefined;
@@ -76,27 +80,36 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
     else early.push(chunk);
   };
 
-  const finish = async (): Promise<{ header: DicomHeader; identity: DicomIdentity; digests: InstanceDigests; dataSetOffset: number }> => {
+  const finish = async (): Promise<{ header: DicomHeader; identity: DicomIdentity; digests: InstanceDigests; dataSetOffset: number; file: WholeFile | undefined }> => {
     const header = reader.finish();
     const identity = identityOf(header.dataset);
     if (dataSetOffset === undefined && !begin(header.dataset)) throw new MeshError('INVALID_ARGUMENT', 'DICOM_UID_MISSING', 'The data set has no SOP class or SOP instance UID.');
     const digests = digester.finish(header.pixelData);
     assertExpected(source, identity);
     assertWhole(source, bytes, digests);
-    // The row follows the file: a row whose file is torn would be worse than no row.
-    await writer.seal();
-    return { header, identity, digests, dataSetOffset: dataSetOffset ?? 0 };
+    // One trip to the writer thread for file and row while nothing else waits; else files are flushed side by side, then rows together.
+    const file = parts.commit.isIdle ? writer.handOver() : undefined;
+    if (file === undefined) await writer.seal();
+    return { header, identity, digests, dataSetOffset: dataSetOffset ?? 0, file };
   };
 
-  const store = async (): Promise<IngestOutcome> => {
+  const store = async (): Promise<{ identity: DicomIdentity; digests: InstanceDigests; result: CommitResult }> => {
     if (failure !== undefined) throw failure;
-    const { header, identity, digests, dataSetOffset: offset } = await finish();
-    const stored = { bytes, ...digests, dataSetOffset: offset, blob };
-    const result = await parts.commit.add(commitRecord(source, identity, header.dataset, stored));
-    if (!result.keepBlob) await disk.remove(blobs.pathOf(blob));
+    const { header, identity, digests, dataSetOffset: offset, file } = await finish();
+    const stored = { bytes, ...digests, dataSetOffset: offset, blob, file };
+    return { identity, digests, result: await parts.commit.add(commitRecord(source, identity, header.dataset, stored)) };
+  };
+
+  /** The row stands: whatever fails from here on must not take its file away. */
+  const conclude = async (identity: DicomIdentity, result: CommitResult): Promise<void> => {
+    writer.giveBack();
+    try {
+      if (!result.keepBlob) await disk.remove(blobs.pathOf(blob));
+    } catch (thrown) {
+      parts.onLeftover();
+      parts.log.error({ event: 'discard-failed', err: thrown });
+    }
     report(parts, source, identity, result);
-    const { studyInstanceUid, seriesInstanceUid, sopInstanceUid, sopClassUid } = identity;
-    return { outcome: result.outcome, studyInstanceUid, seriesInstanceUid, sopInstanceUid, sopClassUid, sha256: digests.sha256, bytes };
   };
 
   const discard = async (): Promise<void> => {
@@ -125,8 +138,9 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
     end: async () => {
       if (state !== 'open') throw new MeshError('ABORTED', 'INGEST_ABORTED', 'This object was given up before it was whole.');
       state = 'ended';
+      let stored: Awaited<ReturnType<typeof store>>;
       try {
-        return await store();
+        stored = await store();
       } catch (thrown) {
         const error = asMeshError(thrown);
         // After an I/O error at commit nobody knows whether the row stands; the next start knows, so the file stays until then.
@@ -134,6 +148,11 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
         else await discard();
         throw error;
       }
+      const { identity, digests, result } = stored;
+      await conclude(identity, result);
+      if (result.outcome === 'refused') throw new MeshError('FAILED_PRECONDITION', 'STUDY_HELD_HERE', 'This hospital has the study from its own devices; nothing of another hospital is added to it.');
+      const { studyInstanceUid, seriesInstanceUid, sopInstanceUid, sopClassUid } = identity;
+      return { outcome: result.outcome, studyInstanceUid, seriesInstanceUid, sopInstanceUid, sopClassUid, sha256: digests.sha256, bytes };
     },
     abort: async () => {
       if (state !== 'open') return;
@@ -145,6 +164,11 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
 
 function report(parts: SinkParts, source: IngestSource, identity: DicomIdentity, result: CommitResult): void {
   if (result.outcome === 'stored') parts.settle.received(identity.studyInstanceUid, source.associationId);
+  if (result.patientConflict !== undefined) {
+    parts.log.error({ event: 'patient-conflict', reason: result.patientConflict, studyInstanceUid: identity.studyInstanceUid, door: source.door, callingAeTitle: source.callingAeTitle },
+      'a PatientID stands for more than one person: the study was filed under a patient of its own');
+    parts.onChange();
+  }
   if (result.outcome !== 'quarantined') return;
   parts.log.warn({ event: 'instance-quarantined', reason: result.reason, sopInstanceUid: identity.sopInstanceUid, studyInstanceUid: identity.studyInstanceUid, door: source.door, callingAeTitle: source.callingAeTitle });
   if (result.keepBlob) parts.onChange();

@@ -17,6 +17,7 @@ import { openIngest } from './open-ingest.ts';
 import { closeSession, collectOrphans } from './recovery.ts';
 import type { StoreSchema } from './schema.ts';
 import { openSettle, type Settle } from './settle.ts';
+import { openStaging } from './staging.ts';
 import { openStudyReader, type StudyReader } from './study-reader.ts';
 
 /** How full the archive is. */
@@ -72,12 +73,12 @@ export async function openStore(parts: StoreParts): Promise<Store> {
   try {
     const blobs = await openBlobFolder({ folder: path.join(folder, 'blobs'), random });
     await collectOrphans({ database, blobs, disk, log });
-    const feed = openChangeFeed(database);
+    const feed = openChangeFeed(database, log);
     const space = watchDiskSpace({ folder, disk, clock, log, minimumFreeFraction: limits.minimumFreeFraction });
     const commit = openGroupCommit({ database, clock });
     const settle = await openSettle({ database, clock, log, limits, onChange: feed.announce });
     let hasLeftovers = false;
-    const ingest = openIngest({ blobs, disk, space, commit, settle, limits, log, onChange: feed.announce, onLeftover: () => (hasLeftovers = true) });
+    const ingest = openIngest({ blobs, disk, staging: disk.isOfThisMachine === true ? openStaging() : undefined, space, commit, settle, limits, log, onChange: feed.announce, onLeftover: () => (hasLeftovers = true) });
     const idle = async (): Promise<void> => {
       await ingest.idle();
       await commit.idle();
