@@ -82,7 +82,7 @@ test('an operator makes, fills, runs and asks an index by its commands', async (
     expect((await run('status', '--data', folder)).stdout).toMatch(/stopped/);
     const wrong = await run('hospital', 'revoke', 'n-aaaaaaaaaaaaaaaa', '--data', folder, '--json');
     expect(wrong.code).toBe(1);
-    expect(JSON.parse(wrong.stdout)).toMatchObject({ error: { reason: 'NODE_UNKNOWN' } });
+    expect(JSON.parse(wrong.stdout)).toMatchObject({ ok: false, reason: 'NODE_UNKNOWN' });
   } finally {
     for (const child of running) child.kill('SIGKILL');
     await rm(folder, { recursive: true, force: true });

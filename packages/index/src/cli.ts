@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { asMeshError } from '@meridian/shared/errors';
@@ -24,6 +25,7 @@ interface Output {
   say(sentence: string, object: object): void;
 }
 
+const VERSION = (createRequire(import.meta.url)('../package.json') as { version: string }).version;
 const FOLDER_TRIES = 20;
 const FOLDER_WAIT_MS = 150;
 
@@ -39,8 +41,8 @@ export async function runCommand(argv: readonly string[], parts: CommandParts): 
   } catch (thrown) {
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : 2;
     const error = asMeshError(thrown);
-    if (json) parts.stdout.write(`${JSON.stringify({ error: { code: error.code, reason: error.reason, message: error.message } })}\n`);
-    else parts.stderr.write(`${error.message}\n`);
+    if (json) parts.stdout.write(`${JSON.stringify({ ok: false, code: error.code, reason: error.reason, message: error.message })}\n`);
+    else parts.stderr.write(`${error.message}\n(${error.reason})\n`);
     if (error.code === 'INTERNAL') openLog({ part: 'index' }).error({ event: 'command-failed', err: error.cause ?? error }, 'the command failed');
     return 1;
   }
@@ -49,7 +51,7 @@ export async function runCommand(argv: readonly string[], parts: CommandParts): 
 function commandLine(parts: CommandParts): Command {
   const program = new Command('meridian-index').description('The national index of Meridian: knows which hospital holds which study, and lends permissions to fetch them. No images pass through it.');
   // Before any subcommand is made: they inherit it.
-  program.exitOverride().configureOutput({ writeOut: (text) => parts.stdout.write(text), writeErr: (text) => parts.stderr.write(text) }).showHelpAfterError('(--help shows how it is used)');
+  program.version(VERSION).exitOverride().configureOutput({ writeOut: (text) => parts.stdout.write(text), writeErr: (text) => parts.stderr.write(text) }).showHelpAfterError('(--help shows how it is used)').addHelpText('after', '\nExit codes: 0 done · 1 refused or failed · 2 wrong usage');
   const add = (parent: Command, usage: string, description: string): Command =>
     parent.command(usage).description(description).option('--data <folder>', 'data folder of the index (or MERIDIAN_INDEX_DATA)', parts.environment['MERIDIAN_INDEX_DATA'] ?? 'meridian-index-data').option('--json', 'print one JSON object', false);
 

@@ -5,6 +5,14 @@ import { runCommandLine } from './cli/program.ts';
 const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(signal)));
 
+// `meridian history … | head` closes the pipe early: that is no fault.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit();
+  });
+}
+
 process.exitCode = await runCommandLine(process.argv.slice(2), {
   version: (createRequire(import.meta.url)('../package.json') as { version: string }).version,
   env: process.env,

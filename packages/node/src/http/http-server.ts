@@ -64,7 +64,7 @@ export async function openHttp(options: HttpOptions): Promise<HttpServer> {
   const limits = { ...HTTP_LIMITS, ...options.limits };
   const scheme = options.tls === undefined ? 'http' : 'https';
   if (!isLoopback(host) && (options.tls === undefined || options.authorise === undefined)) {
-    throw new MeshError('FAILED_PRECONDITION', 'TLS_AND_CREDENTIALS_REQUIRED', `The web interface may not listen on ${host} without a TLS certificate and credentials: patient data would be open to the network. Configure both, or listen on 127.0.0.1.`);
+    throw new MeshError('FAILED_PRECONDITION', 'TLS_AND_CREDENTIALS_REQUIRED', `The web interface may not listen on ${host} without a TLS certificate and credentials: patient data would be open to the network. Until people have accounts here, let MERIDIAN_HTTP_HOST be 127.0.0.1.`);
   }
   const closing = new AbortController();
   const app = buildApp({ options, limits, scheme, clock, closing: closing.signal });

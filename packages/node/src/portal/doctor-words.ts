@@ -39,8 +39,8 @@ const NONE: Words = { says: '' };
 const ENGLISH: DoctorWords = {
   verdict: {
     ok: 'All is well.',
-    warning: 'The node works. {warnings} thing(s) need attention soon.',
-    problem: '{problems} thing(s) are wrong and {warnings} need attention. What was stored is not affected.',
+    warning: 'The node works. Needing attention soon: {warnings}.',
+    problem: 'Wrong: {problems}. Needing attention: {warnings}. What was stored is not affected.',
   },
   checks: {
     node: { title: 'Node', ok: { says: 'The node is running.' }, problem: { says: 'The node is not running. What it stored is safe on its disk.', todo: 'Start it: meridian serve' }, warning: NONE, unknown: UNKNOWN },

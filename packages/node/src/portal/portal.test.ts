@@ -118,7 +118,7 @@ test('the doctor speaks the language of the asker, gravest first', async () => {
       const ask = async (language: string): Promise<{ verdict: string; state: string; checks: { id: string; state: string; todo?: string }[] }> => (await fetch(`${api}/doctor`, { headers: { 'accept-language': language } })).json() as never;
       const english = await ask('en');
       expect(english).toMatchObject({ state: 'problem', checks: [{ id: 'index', state: 'problem' }, { id: 'quarantine', state: 'warning' }, ...english.checks.slice(2)] });
-      expect(english.verdict).toBe('1 thing(s) are wrong and 1 need attention. What was stored is not affected.');
+      expect(english.verdict).toBe('Wrong: 1. Needing attention: 1. What was stored is not affected.');
       expect((await ask('zh-CN')).verdict).toContain('1 项异常');
       expect(english.checks[0]?.todo).toContain('firewall');
     }),
