@@ -153,6 +153,9 @@ async function openJoinedRooms(base: Base, federation: Federation, keep: <Room e
     federation.onPush(consent.pushed),
     federation.onTrustChange(() => peerHost.applyTrust()),
     consent.onRevoked((statement) => void transfers.revoke(statement)),
+    consent.onDenied(({ kind, value }) => {
+      transfers.revoke(({ jti, askingNode, peerId, consentId, consentHash }) => ({ jti: [jti], node: [askingNode], peer: [peerId], consent: [consentId, consentHash] })[kind].some((denied) => denied === value));
+    }),
   ];
   keep({ close: async () => quit.forEach((stop) => stop()) });
   await federation.updateAddresses(peerHost.addresses);

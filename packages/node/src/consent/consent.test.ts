@@ -241,6 +241,14 @@ test('the holder decides for itself, offline: consent, revocation, replay by ano
     expect(await decide(grant({ pou: 'PATRQT' }))).toBe('CONSENT_SCOPE');
     expect(await decide(grant({ studies: ['9.9'] }))).toBe('CONSENT_SCOPE');
 
+    const denials: string[] = [];
+    room.consent.onDenied(({ kind, value }) => denials.push(`${kind} ${value}`));
+    room.auditIsFull = true;
+    await room.consent.deny({ kind: 'node', value: gone, reason: 'at once' });
+    expect(denials).toEqual([`node ${gone}`]);
+    room.auditIsFull = false;
+    await until(async () => (await room.events()).at(-1) === 'ADMIN node');
+    await room.consent.undeny({ kind: 'node', value: gone });
     for (const denial of [{ kind: 'node', value: asker }, { kind: 'peer', value: `peer-${asker}` }, { kind: 'consent', value: 'theirs' }] as const) {
       await room.consent.deny({ ...denial, reason: 'privacy officer' });
       expect(await decide(grant())).toBe('DENIED_BY_HOLDER');

@@ -35,6 +35,12 @@ export interface Revocation {
   readonly holders: readonly NodeId[];
 }
 
+/** What a hospital refuses on its own account. */
+export interface Denial {
+  readonly kind: DenialKind;
+  readonly value: string;
+}
+
 /** Consents as this node knows them, and its own decision as a holder. */
 export interface Consent {
   /**
@@ -62,9 +68,11 @@ export interface Consent {
   knownFor(patientKeys: readonly PatientKey[]): Promise<ConsentStatement[]>;
   /** Called once for every revocation or refusal, from here or elsewhere, after it is durable. @returns a function that ends it. */
   onRevoked(listener: (statement: ConsentStatement) => void): () => void;
-  /** Refuses on the hospital's own account, from now on. */
-  deny(denial: { readonly kind: DenialKind; readonly value: string; readonly reason: string }): Promise<void>;
-  undeny(denial: { readonly kind: DenialKind; readonly value: string }): Promise<void>;
+  /** Refuses on the hospital's own account, from now on; what runs is ended through {@link Consent.onDenied}. */
+  deny(denial: Denial & { readonly reason: string }): Promise<void>;
+  /** Called for every denial, after it is durable. @returns a function that ends it. */
+  onDenied(listener: (denial: Denial) => void): () => void;
+  undeny(denial: Denial): Promise<void>;
   denials(): Promise<{ kind: DenialKind; value: string; reason: string; atEpochMs: number }[]>;
   /** Statements that the index has not taken yet, and those that it refused. */
   outbox(): Promise<{ pending: number; refused: number }>;
@@ -83,6 +91,7 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
   const log = parts.log.child({ room: 'consent' });
   const database = await openSqlite<ConsentSchema>({ file: join(parts.folder, 'consent.sqlite'), migrations: consentMigrations, readers: 1 });
   const listeners = new Set<(statement: ConsentStatement) => void>();
+  const denialListeners = new Set<(denial: Denial) => void>();
   const outbox = await openQueue<{ compact: string }>({
     database, topic: OUTBOX, clock, log, order: 'strict', timeoutMs: 20_000, firstRetryMs: 500, maxRetryMs: 5_000,
     // What the index refuses for good must not hold up the revocation behind it.
@@ -222,8 +231,17 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
       return () => listeners.delete(listener);
     },
     deny: async ({ kind, value, reason }) => {
-      await audit.append({ type: 'ADMIN', reason, detail: { deny: kind, value } });
-      await database.write.insertInto('denial').values({ kind, value, reason, at_epoch_ms: clock.now() }).onConflict((conflict) => conflict.columns(['kind', 'value']).doUpdateSet({ reason })).execute();
+      await database.write.transaction().execute(async (transaction) => {
+        await transaction.insertInto('denial').values({ kind, value, reason, at_epoch_ms: clock.now() }).onConflict((conflict) => conflict.columns(['kind', 'value']).doUpdateSet({ reason })).execute();
+        await audits.enqueue({ type: 'ADMIN', reason, detail: { deny: kind, value } }, { key: random.uuid(), within: transaction as never });
+      });
+      tell(denialListeners, { kind, value });
+      audits.wake();
+      await audits.idle();
+    },
+    onDenied: (listener) => {
+      denialListeners.add(listener);
+      return () => denialListeners.delete(listener);
     },
     undeny: async ({ kind, value }) => {
       await audit.append({ type: 'ADMIN', detail: { undeny: kind, value } });

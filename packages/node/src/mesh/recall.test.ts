@@ -2,7 +2,7 @@ import { expect, test } from '@jest/globals';
 import { ManifestStatus, StudyManifest } from '@meridian/shared/generated/meridian/v1/manifest';
 import { TrustEntry } from '@meridian/shared/generated/meridian/v1/trust';
 import type { NodeId } from '@meridian/shared/identifiers';
-import { signManifest } from '@meridian/shared/manifest';
+import { manifestDigest, signManifest } from '@meridian/shared/manifest';
 import { createSigningKey } from '@meridian/shared/signed-object';
 import { recallEvent } from './recall.ts';
 
@@ -13,7 +13,7 @@ const recalled = (custodianNode: string, by = key) =>
   signManifest(StudyManifest.fromPartial({ studyInstanceUid: '1.2.3', custodianNode, version: 2n, status: ManifestStatus.MANIFEST_STATUS_REJECTED, instanceListSha256: Buffer.alloc(32) }), by);
 
 test('a recall counts where the sending node signed it for a study of its own, and what is logged is bounded', () => {
-  expect(recallEvent({ entryOf, nowEpochMs: 1 }, recalled(sender), sender)).toEqual({ type: 'RECALL', peer: sender, study: '1.2.3', detail: { manifestVersion: 2, manifestSha256: expect.stringMatching(/^[0-9a-f]{64}$/) as string } });
+  expect(recallEvent({ entryOf, nowEpochMs: 1 }, recalled(sender), sender)).toEqual({ type: 'RECALL', peer: sender, study: '1.2.3', detail: { manifestVersion: 2, manifestSha256: manifestDigest(recalled(sender).payload).toString('hex') } });
 
   const refused = (signed: ReturnType<typeof recalled>, from: NodeId = sender): string => {
     try {

@@ -13,6 +13,7 @@ import { ServeSession } from './serve-session.ts';
 /** A transfer that is going out now. */
 export interface RunningTransfer {
   readonly askingNode: NodeId;
+  readonly peerId: string;
   readonly studyInstanceUid: string;
   readonly jti: string;
   readonly consentHash: string;
@@ -25,7 +26,7 @@ export interface TransferServer {
   running(): readonly RunningTransfer[];
   /**
    * Ends at once what rests on a consent that this statement withdraws, or on one of a patient who now refuses.
-   * @param withdrawn a verified statement, or a test of running transfers.
+   * @param withdrawn a verified statement; or a test of running transfers, for what the hospital itself denies.
    * @returns how many were ended.
    */
   revoke(withdrawn: ConsentStatement | ((transfer: RunningTransfer) => boolean)): number;
@@ -80,11 +81,11 @@ export async function serveTransfers<Row extends ServedInstance>(parts: ServePar
   };
 }
 
-function reasonToEnd(session: ServeSession<ServedInstance>, withdrawn: ConsentStatement | ((transfer: RunningTransfer) => boolean)): 'CONSENT_REVOKED' | 'CONSENT_REFUSED' | undefined {
+function reasonToEnd(session: ServeSession<ServedInstance>, withdrawn: ConsentStatement | ((transfer: RunningTransfer) => boolean)): 'CONSENT_REVOKED' | 'CONSENT_REFUSED' | 'DENIED_BY_HOLDER' | undefined {
   const consent = session.accepted?.consent;
   const transfer = viewOf(session);
   if (consent === undefined || transfer === undefined) return undefined;
-  if (typeof withdrawn === 'function') return withdrawn(transfer) ? 'CONSENT_REVOKED' : undefined;
+  if (typeof withdrawn === 'function') return withdrawn(transfer) ? 'DENIED_BY_HOLDER' : undefined;
   const samePatient = consent.patientKeys.some((a) => withdrawn.patientKeys.some((b) => a.key === b.key && a.epoch === b.epoch));
   if (withdrawn.status === 'revoked' && withdrawn.consentId === consent.consentId) return 'CONSENT_REVOKED';
   if (withdrawn.status === 'refused' && (withdrawn.consentId === consent.consentId || samePatient)) return 'CONSENT_REFUSED';
@@ -94,5 +95,5 @@ function reasonToEnd(session: ServeSession<ServedInstance>, withdrawn: ConsentSt
 function viewOf(session: ServeSession<ServedInstance>): RunningTransfer | undefined {
   if (session.isOver || session.accepted === undefined || session.studyInstanceUid === undefined) return undefined;
   const { grant, consent } = session.accepted;
-  return { askingNode: grant.azp, studyInstanceUid: session.studyInstanceUid, jti: grant.jti, consentHash: consent.hash, consentId: consent.consentId, bytesSent: session.bytesSent };
+  return { askingNode: grant.azp, peerId: session.stream.remote.peerId, studyInstanceUid: session.studyInstanceUid, jti: grant.jti, consentHash: consent.hash, consentId: consent.consentId, bytesSent: session.bytesSent };
 }
