@@ -14,7 +14,7 @@ import { initKeyFiles, writeSecret } from './key-files.ts';
 import { manifestService } from './manifests/advertise.ts';
 import { openPushChannel } from './push/subscribe.ts';
 import { queryService } from './query/patient-history.ts';
-import { openAttemptLimit } from './registry/attempts.ts';
+import { openAttemptLimit, type AttemptLimit } from './registry/attempts.ts';
 import { openCallerGate } from './registry/caller.ts';
 import { dropExpiredCertificates } from './registry/certificates.ts';
 import { enrolmentService } from './registry/enrolment-service.ts';
@@ -57,6 +57,10 @@ const NOTICE_LIFETIME_MS = 180 * 24 * 3_600_000;
 const EVALUATOR_THREADS = 2;
 /** Of one node, which renews once in some days. */
 const RENEWALS_A_MINUTE = 20;
+/** Of one node each; a busy day stays far below. A node that is turned away tries again by itself. */
+const HELLOS_A_MINUTE = 60;
+const ADDRESS_CHANGES_A_MINUTE = 20;
+const STATEMENTS_A_MINUTE = 1200;
 
 /**
  * Makes CA, keys and settings of a new index in a folder.
@@ -98,20 +102,21 @@ export async function openIndex(config: IndexConfig): Promise<MeridianIndex> {
 async function openRooms(core: IndexCore, config: IndexConfig, closers: (() => Promise<void>)[], close: () => Promise<void>): Promise<MeridianIndex> {
   const { database, keeper, keys, audit, clock, random, log, settings } = core;
   const gate = openCallerGate(keeper);
+  const ofNode = (perCaller: number): AttemptLimit => openAttemptLimit({ clock, perCaller });
   const workers = openWorkerPool({ jobs: evaluatorJobs, size: EVALUATOR_THREADS, deadlineMs: 10_000, memoryMib: 128, queueLimit: 64, clock });
   closers.push(() => workers.close());
   const push = openPushChannel({ database, keeper, gate, clock, log });
   const services = [
-    trustService({ keeper, gate, log }),
+    trustService({ keeper, gate, addressChanges: ofNode(ADDRESS_CHANGES_A_MINUTE), log }),
     evaluatorService({ database, keys: keys.evaluatorKeys, workers, dailyQuota: settings.dailyEvaluations, gate, clock, log }),
     manifestService({
-      database, gate, clock, log,
+      database, gate, clock, log, hellos: ofNode(HELLOS_A_MINUTE),
       onNotices: push.wake,
       onStored: async (nodeId, patientKeys) => {
         if (await tellNewHolder(database, { nodeId, patientKeys, atEpochMs: clock.now() })) push.wake();
       },
     }),
-    consentService({ database, keeper, gate, audit, clock, log, onNotices: push.wake }),
+    consentService({ database, keeper, gate, audit, clock, log, statements: { opening: ofNode(STATEMENTS_A_MINUTE), closing: ofNode(STATEMENTS_A_MINUTE) }, onNotices: push.wake }),
     grantService({ database, keeper, gate, key: keys.signingKey, audit, clock, random, log }),
     queryService({ database, keeper, gate, audit, clock, log }),
     push,

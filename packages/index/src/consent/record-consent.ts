@@ -6,6 +6,7 @@ import { NodeStatus } from '@meridian/shared/generated/meridian/v1/trust';
 import type { NodeId } from '@meridian/shared/identifiers';
 import type { Clock } from '@meridian/shared/platform/clock';
 import { signingKeysOf } from '@meridian/shared/trust-list';
+import type { AttemptLimit } from '../registry/attempts.ts';
 import { addNotices } from '../registry/notices.ts';
 import type { TrustKeeper } from '../registry/trust-keeper.ts';
 import type { IndexDatabase, IndexTransaction } from '../tables.ts';
@@ -16,6 +17,8 @@ export interface RecordConsentParts {
   readonly keeper: TrustKeeper;
   readonly audit: AuditLog;
   readonly clock: Clock;
+  /** New statements that a node may hand in; what closes access has a budget that no opening uses up. */
+  readonly statements: { readonly opening: AttemptLimit; readonly closing: AttemptLimit };
   /** Called after a statement was stored with notices for the nodes that it concerns. */
   readonly onNotices: () => void;
 }
@@ -23,13 +26,15 @@ export interface RecordConsentParts {
 /**
  * Stores a signed statement and tells the nodes that it concerns. Any member may hand on what another has signed.
  * @throws MeshError INVALID_ARGUMENT / CONSENT_MALFORMED, UNAUTHENTICATED / CONSENT_SIGNATURE, PERMISSION_DENIED /
- *   CONSENT_SIGNER_UNKNOWN | CONSENT_FOREIGN_WRITER, FAILED_PRECONDITION / CONSENT_SEQ_REUSED
+ *   CONSENT_SIGNER_UNKNOWN | CONSENT_FOREIGN_WRITER, FAILED_PRECONDITION / CONSENT_SEQ_REUSED,
+ *   RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS
  */
 export async function recordConsent(parts: RecordConsentParts, request: RecordConsentRequest, caller: NodeId): Promise<RecordConsentResponse> {
   const statement = checkStatement(parts, request.statement?.compact ?? '');
   const answer: RecordConsentResponse = { consentHash: Buffer.from(statement.hash, 'hex') };
   const held = await parts.database.read.selectFrom('consent').select('hash').where('hash', '=', statement.hash).executeTakeFirst();
   if (held !== undefined) return answer;
+  (statement.status === 'active' ? parts.statements.opening : parts.statements.closing).count(caller);
   const auditEvent = { type: statement.status === 'active' ? 'CONSENT' : 'REVOKE', peer: statement.writer, detail: { consentHash: statement.hash, status: statement.status, relayedBy: caller } } as const;
   // What opens is audited before it counts; what closes counts even if the audit cannot be written.
   if (statement.status === 'active') await parts.audit.append(auditEvent);

@@ -4,6 +4,7 @@ import { runStream, writeMessage, type WritableCall } from '@meridian/shared/grp
 import type { NodeId } from '@meridian/shared/identifiers';
 import type { Logger } from '@meridian/shared/log';
 import type { Clock } from '@meridian/shared/platform/clock';
+import type { AttemptLimit } from '../registry/attempts.ts';
 import type { Caller, CallerGate } from '../registry/caller.ts';
 import type { IndexDatabase } from '../tables.ts';
 import { checkEntry } from './check-entry.ts';
@@ -23,6 +24,8 @@ export const manifestJobs = new URL('./store-group-job.ts', import.meta.url);
 export interface AdvertiseParts {
   readonly database: IndexDatabase;
   readonly gate: CallerGate;
+  /** How often a node may begin a feed. */
+  readonly hellos: AttemptLimit;
   readonly clock: Clock;
   readonly log: Logger;
   /** Called when a stored group left notices for other nodes. */
@@ -125,6 +128,7 @@ class FeedStream {
 
   private async begin(feedId: Buffer): Promise<void> {
     if (this.feedId !== undefined) throw new MeshError('INVALID_ARGUMENT', 'FEED_HELLO_TWICE', 'A feed says hello once.');
+    this.parts.hellos.count(this.caller.nodeId);
     const acknowledgedSeq = await beginFeed(this.parts.database, { nodeId: this.caller.nodeId, feedId, atEpochMs: this.parts.clock.now() });
     this.feedId = feedId;
     this.expectedSeq = acknowledgedSeq + 1;

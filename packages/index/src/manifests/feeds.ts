@@ -11,16 +11,27 @@ export interface FeedState {
   readonly heardAtEpochMs: number;
 }
 
-/** Where a feed goes on: the seq up to which everything is durable here; 0 for a new one. */
+/** Feeds of a node that are kept: the one in use, and the one before it. */
+const FEEDS_KEPT = 2;
+
+/** Where a feed goes on: the seq up to which everything is durable here; 0 for a new one. Older feeds of the node are forgotten. */
 export async function beginFeed(database: IndexDatabase, feed: { readonly nodeId: NodeId; readonly feedId: Buffer; readonly atEpochMs: number }): Promise<number> {
-  if (feed.feedId.length !== 16) throw new MeshError('INVALID_ARGUMENT', 'FEED_ID_INVALID', 'A feed id is 16 random bytes.');
-  const { last_seq } = await database.write
-    .insertInto('feed')
-    .values({ node_id: feed.nodeId, feed_id: feed.feedId, last_seq: 0, as_of: 0, pending: 0, heard_at: feed.atEpochMs })
-    .onConflict((conflict) => conflict.columns(['node_id', 'feed_id']).doUpdateSet({ heard_at: feed.atEpochMs }))
-    .returning('last_seq')
-    .executeTakeFirstOrThrow();
-  return last_seq;
+  const { nodeId, feedId, atEpochMs } = feed;
+  if (feedId.length !== 16) throw new MeshError('INVALID_ARGUMENT', 'FEED_ID_INVALID', 'A feed id is 16 random bytes.');
+  return database.write.transaction().execute(async (transaction) => {
+    const { last_seq } = await transaction
+      .insertInto('feed')
+      .values({ node_id: nodeId, feed_id: feedId, last_seq: 0, as_of: 0, pending: 0, heard_at: atEpochMs })
+      .onConflict((conflict) => conflict.columns(['node_id', 'feed_id']).doUpdateSet({ heard_at: atEpochMs }))
+      .returning('last_seq')
+      .executeTakeFirstOrThrow();
+    const others = await transaction.selectFrom('feed').select('feed_id').where('node_id', '=', nodeId).where('feed_id', '!=', feedId).orderBy('heard_at', 'desc').orderBy('last_seq', 'desc').execute();
+    for (const { feed_id } of others.slice(FEEDS_KEPT - 1)) {
+      await transaction.deleteFrom('feed_log').where('node_id', '=', nodeId).where('feed_id', '=', feed_id).execute();
+      await transaction.deleteFrom('feed').where('node_id', '=', nodeId).where('feed_id', '=', feed_id).execute();
+    }
+    return last_seq;
+  });
 }
 
 /** Notes what a node says of how current its feed is. */

@@ -126,6 +126,18 @@ test('strangers who fill the join door stop no renewal', async () => {
   );
 });
 
+test('a node changes its addresses a limited number of times a minute; the same ones change nothing', async () => {
+  await withIndex(async ({ addNode }) => {
+    const node = await addNode('A');
+    const tell = (port: number): Promise<string> => reasonOf(callUnary(node.clients.trust.updateAddresses.bind(node.clients.trust), { addresses: [`/ip4/192.0.2.7/tcp/${port}`] }));
+    const outcomes = [];
+    for (let port = 1; port <= 21; port += 1) outcomes.push(await tell(port));
+    expect(outcomes.filter((outcome) => outcome === 'nothing thrown')).toHaveLength(20);
+    expect(outcomes.at(-1)).toBe('RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS');
+    expect(await tell(20)).toBe('nothing thrown');
+  });
+});
+
 test('a new code shuts every older one, a used one too: its request brings back no lost keys', async () => {
   await withIndex(async ({ index }) => {
     const { joinLink, nodeId } = await index.addHospital({ name: 'A' });

@@ -144,7 +144,8 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
       untold = addresses;
       await tellAddresses().catch((thrown: unknown) => {
         const error = asMeshError(thrown);
-        if (error.code !== 'UNAVAILABLE' && error.code !== 'DEADLINE_EXCEEDED') throw error;
+        // Told again at the next connection; a node that restarts often is told to wait.
+        if (!['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED'].includes(error.code)) throw error;
       });
     },
     clockAheadMs: own.clockAheadMs,
