@@ -112,6 +112,7 @@ async function walk({ pixels, read }: EncapsulatedOptions, from: number, to: num
 
 async function byFragments({ count, read }: EncapsulatedOptions, fragments: readonly ByteRange[], frame: number): Promise<readonly ByteRange[]> {
   if (count === 1) return fragments;
+  if (fragments.length < count) throw pixelDataBroken();
   if (fragments.length === count) return [fragments[frame - 1] as ByteRange];
   const starts: number[] = [];
   for (const [index, fragment] of fragments.entries()) if (beginsCodeStream(await read(fragment.offset, Math.min(4, fragment.length)))) starts.push(index);

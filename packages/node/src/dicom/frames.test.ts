@@ -33,8 +33,17 @@ test('native frames are found by their size, one-bit frames at any bit', async (
     const bytes = await masks.read(frame);
     expect(Array.from({ length: 9 }, (_, index) => ((bytes[index >>> 3] ?? 0) >>> (index & 7)) & 1)).toEqual(bits.slice((frame - 1) * 9, frame * 9));
   }
-  const short = await open(image(3, 200, 200, 16, element(0x7fe00010, 'OW', Buffer.alloc(100))), EXPLICIT_VR_LITTLE_ENDIAN);
-  await expect(short.read(3)).rejects.toMatchObject({ reason: 'PIXEL_DATA_BROKEN' });
+});
+
+test('a number of frames that the pixel data cannot hold is refused before anything is made of it', async () => {
+  const broken = { code: 'DATA_LOSS', reason: 'PIXEL_DATA_BROKEN' };
+  for (const [frames, pixels] of [[3, Buffer.alloc(100)], [2_000_000_000, Buffer.alloc(200 * 200 * 2 * 2)]] as const) {
+    await expect(open(image(frames, 200, 200, 16, element(0x7fe00010, 'OW', pixels)), EXPLICIT_VR_LITTLE_ENDIAN)).rejects.toMatchObject(broken);
+  }
+  const parts = [fragment(...SOI, 1, 1), fragment(...SOI, 2, 2)];
+  await expect(open(image(2_000_000_000, 1, 1, 8, encapsulated(Buffer.alloc(0), ...parts)), JPEG)).rejects.toMatchObject(broken);
+  const oneTooMany = await open(image(3, 1, 1, 8, encapsulated(Buffer.alloc(0), ...parts)), JPEG);
+  await expect(oneTooMany.read(1)).rejects.toMatchObject(broken);
 });
 
 test('encapsulated frames are found by table, by fragment, and by where code streams begin', async () => {

@@ -22,13 +22,14 @@ export interface Frames {
   read(frame: number): Promise<Buffer>;
 }
 
+const FRAGMENT_HEADER_BYTES = 8;
 /** Longest frame that `read` brings into memory; a longer one is to be streamed by its ranges. */
 const MAX_FRAME_BYTES = 512 * 1024 * 1024;
 
 /**
  * Opens the frames of an instance for random access.
  * @param dataset header JSON as the header reader made it; `read` counts offsets in the same bytes (inflated if deflated).
- * @throws MeshError NOT_FOUND / PIXEL_DATA_ABSENT
+ * @throws MeshError NOT_FOUND / PIXEL_DATA_ABSENT, DATA_LOSS / PIXEL_DATA_BROKEN where the pixel data cannot hold as many frames as the header says
  * @see DICOM PS3.5 8, A.4; PS3.3 C.7.6.3
  */
 export async function openFrames(options: { readonly dataset: DicomJson; readonly transferSyntaxUid: string; readonly read: ReadAt }): Promise<Frames> {
@@ -39,6 +40,8 @@ export async function openFrames(options: { readonly dataset: DicomJson; readonl
   const frameBits = nativeFrameBits(dataset, pixels, count);
   // Fragments also occur under native syntaxes: then the value is no whole number of frames and begins with an item.
   const encapsulated = isEncapsulated(transferSyntaxUid) || (frameBits * count > pixels.totalBytes * 8 && (await read(pixels.offset, 4)).readUInt32BE(0) === 0xfeff_00e0);
+  // The count is what a file says: nothing may be made of that length before the bytes bear it out. A fragment has 8 bytes at least.
+  if (encapsulated ? count * FRAGMENT_HEADER_BYTES > pixels.totalBytes : frameBits * count > pixels.totalBytes * 8) throw pixelDataBroken();
   const place = encapsulated ? openEncapsulatedFrames({ dataset, pixels, count, read }) : async (frame: number) => nativePlace(frame, frameBits, pixels);
 
   const checked = async (frame: number): Promise<FramePlace> => {

@@ -22,6 +22,8 @@ export interface InstanceParams {
 
 const INSTANCE = '/studies/:study/series/:series/instances/:instance';
 const MAX_LISTED_FRAMES = 10_000;
+/** More in one answer than the largest slide has tiles. */
+const MAX_ALL_FRAMES = 1_000_000;
 const CHUNK_BYTES = 1024 * 1024;
 
 /** Retrieve transaction for frames as stored and for bulk data (PS3.18 10.4.1.1.4, 10.4.1.1.5). */
@@ -57,23 +59,32 @@ async function sendFrames(parts: DicomwebParts, held: HeldInstance, asked: reado
   const { instance } = held;
   const opened = await framesOf(parts, held);
   const { encapsulated, count } = opened.frames;
-  const numbers = asked === 'all' ? Array.from({ length: count }, (_, index) => index + 1) : asked;
-  // Told before the first byte leaves, not in the middle of an answer.
-  for (const number of numbers) await opened.frames.place(number);
+  if (asked === 'all' && count > MAX_ALL_FRAMES) throw new MeshError('RESOURCE_EXHAUSTED', 'FRAMES_TOO_MANY', `The object has ${count} frames, more than are given at once. Ask for them by number, some at a time.`);
+  const numbers = (): Iterable<number> => (asked === 'all' ? upTo(count) : asked);
+  // Told before the first byte leaves, not in the middle of an answer. Native frames lie one behind the other: the last tells of all.
+  for (const number of asked === 'all' && !encapsulated ? [count] : numbers()) await opened.frames.place(number);
   const type = encapsulated ? frameMediaType(instance.transferSyntaxUid) : OCTET_STREAM;
   const transferSyntaxUid = encapsulated ? instance.transferSyntaxUid : EXPLICIT_VR_LITTLE_ENDIAN;
-  const packing = chooseStored(acceptOf(request), [{ type, transferSyntaxUid }], numbers.length > 1);
-  if (isUnchanged(request, reply, entityTag([instance], undefined, 'frames', numbers.join(',')))) return reply.send();
+  const packing = chooseStored(acceptOf(request), [{ type, transferSyntaxUid }], (asked === 'all' ? count : asked.length) > 1);
+  if (isUnchanged(request, reply, entityTag([instance], undefined, 'frames', asked === 'all' ? asked : asked.join(',')))) return reply.send();
   await parts.onRead?.({ kind: 'view', transaction: 'frames', studyInstanceUid: instance.studyInstanceUid, instances: 1, request });
   const swapped = !encapsulated && !encodingOf(instance.transferSyntaxUid).littleEndian && (firstNumber(opened.header, TAG.BitsAllocated) ?? 8) === 16;
   const body = (number: number): AsyncGenerator<Buffer> => frameBytes(opened, number, swapped);
   const partType = `${type}; transfer-syntax=${transferSyntaxUid}`;
-  const [only] = numbers;
+  const [only] = numbers();
   if (packing === 'single' && only !== undefined) return sendStream(request, reply.type(partType), body(only));
   const url = `${instanceUrl(baseUrlOf(request), instance)}/frames`;
-  const list = numbers.map((number): OutgoingPart => ({ type: partType, location: `${url}/${number}`, body: body(number) }));
-  const answer = writeMultipart(type, list);
+  const answer = writeMultipart(type, partsOf(numbers(), (number) => ({ type: partType, location: `${url}/${number}`, body: body(number) })));
   return sendStream(request, reply.type(answer.contentType), answer.bytes);
+}
+
+function* upTo(count: number): Generator<number> {
+  for (let number = 1; number <= count; number += 1) yield number;
+}
+
+/** Made as they are sent: an object may have very many. */
+function* partsOf(numbers: Iterable<number>, part: (number: number) => OutgoingPart): Generator<OutgoingPart> {
+  for (const number of numbers) yield part(number);
 }
 
 /** One frame as stored, in pieces; native pixels leave as little endian whatever they are stored in. */
