@@ -25,15 +25,18 @@ interface EncapsulatedOptions {
  * fragment a frame, all of them one frame, or a frame wherever a code stream begins.
  */
 export function openEncapsulatedFrames(options: EncapsulatedOptions): (frame: number) => Promise<FramePlace> {
-  let fragments: Promise<readonly ByteRange[]> | undefined;
+  // Found once: an answer asks for the place of each frame, and every read may open the file anew.
+  let table: Promise<BasicTable> | undefined;
+  let walked: Promise<WalkedFrames> | undefined;
   return async (frame) => {
-    const basic = await basicOffsetTable(options);
+    const basic = await (table ??= basicOffsetTable(options));
     const extended = await byExtendedTable(options, basic.firstFragment, frame);
     if (extended !== undefined) return { ranges: [extended], bitOffset: 0 };
     const byTable = await byBasicTable(options, basic, frame);
     if (byTable !== undefined) return { ranges: byTable, bitOffset: 0 };
-    fragments ??= walk(options, basic.firstFragment, Number.POSITIVE_INFINITY);
-    return { ranges: await byFragments(options, await fragments, frame), bitOffset: 0 };
+    walked ??= walkFrames(options, basic.firstFragment);
+    const { fragments, starts } = await walked;
+    return { ranges: fragments.slice(starts[frame - 1], starts[frame] ?? fragments.length), bitOffset: 0 };
   };
 }
 
@@ -110,16 +113,24 @@ async function walk({ pixels, read }: EncapsulatedOptions, from: number, to: num
   return ranges;
 }
 
-async function byFragments({ count, read }: EncapsulatedOptions, fragments: readonly ByteRange[], frame: number): Promise<readonly ByteRange[]> {
-  if (count === 1) return fragments;
+interface WalkedFrames {
+  readonly fragments: readonly ByteRange[];
+  /** Where each frame begins in the list of fragments. */
+  readonly starts: readonly number[];
+}
+
+async function walkFrames(options: EncapsulatedOptions, firstFragment: number): Promise<WalkedFrames> {
+  const { count, read } = options;
+  const fragments = await walk(options, firstFragment, Number.POSITIVE_INFINITY);
+  if (count === 1) return { fragments, starts: [0] };
   if (fragments.length < count) throw pixelDataBroken();
-  if (fragments.length === count) return [fragments[frame - 1] as ByteRange];
+  if (fragments.length === count) return { fragments, starts: [...fragments.keys()] };
   const starts: number[] = [];
   for (const [index, fragment] of fragments.entries()) if (beginsCodeStream(await read(fragment.offset, Math.min(4, fragment.length)))) starts.push(index);
   if (starts.length !== count || starts[0] !== 0) {
     throw new MeshError('FAILED_PRECONDITION', 'FRAMES_NOT_SEPARABLE', 'The instance has no offset table and its fragments do not tell where frames begin. Retrieve the instance whole.');
   }
-  return fragments.slice(starts[frame - 1], starts[frame] ?? fragments.length);
+  return { fragments, starts };
 }
 
 /** JPEG and JPEG-LS begin with SOI, JPEG 2000 and HTJ2K with SOC and SIZ. */

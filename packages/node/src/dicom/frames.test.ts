@@ -65,6 +65,20 @@ test('encapsulated frames are found by table, by fragment, and by where code str
   await expect(lost.read(1)).rejects.toMatchObject({ reason: 'FRAMES_NOT_SEPARABLE' });
 });
 
+test('places of many frames without an offset table cost some reads a fragment, not a walk a frame', async () => {
+  const dataset = image(1000, 1, 1, 8, encapsulated(Buffer.alloc(0), ...Array.from({ length: 1000 }, () => [fragment(...SOI, 1, 1), fragment(2, 2)]).flat()));
+  let reads = 0;
+  const frames = await openFrames({
+    dataset: readDataset(dataset, JPEG).dataset, transferSyntaxUid: JPEG,
+    read: async (offset, length) => {
+      reads += 1;
+      return dataset.subarray(offset, offset + length);
+    },
+  });
+  for (let frame = 1; frame <= 1000; frame += 1) expect((await frames.place(frame)).ranges).toHaveLength(2);
+  expect(reads).toBeLessThan(3 * 2000);
+});
+
 test('the extended offset table is used, and a lying one is not', async () => {
   const u64 = (...values: number[]): Buffer => Buffer.concat(values.map((value) => { const bytes = Buffer.alloc(8); bytes.writeBigUInt64LE(BigInt(value)); return bytes; }));
   const withTables = (offsets: Buffer, lengths: Buffer): Buffer => image(2, 1, 1, 8, Buffer.concat([element(0x7fe00001, 'OV', offsets), element(0x7fe00002, 'OV', lengths), encapsulated(Buffer.alloc(0), fragment(1, 2, 3, 0), fragment(4, 5))]));
