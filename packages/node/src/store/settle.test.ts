@@ -42,6 +42,28 @@ test('a study settles after a minute of silence; a late instance begins the next
   });
 });
 
+test('an association that stays open is no news: an unfinished study is announced once for what came', async () => {
+  const clock = manualClock();
+  await usingStore({ clock }, async (store) => {
+    store.ingest.associationOpened('a');
+    await send(store, makeInstance(), { associationId: 'a' });
+    const anHour = async (): Promise<void> => {
+      for (let minute = 0; minute < 60; minute++) {
+        clock.advance(MINUTE);
+        store.ingest.associationActive('a');
+        await store.idle();
+      }
+    };
+    await anHour();
+    expect(await kinds(store)).toEqual(['study-incomplete 1']);
+    await send(store, makeInstance({ sop: '1.2.3.1.2' }), { associationId: 'a' });
+    await anHour();
+    expect(await kinds(store)).toEqual(['study-incomplete 1', 'study-incomplete 2']);
+    store.ingest.associationClosed('a', 'released');
+    expect(await after(store, clock, 15 * SECOND)).toBe('settled 3');
+  });
+});
+
 test('a normal release shortens the wait, an abort does not, an open association that is active holds it open', async () => {
   const clock = manualClock();
   await usingStore({ clock }, async (store) => {

@@ -27,6 +27,8 @@ export interface Settle {
 
 interface Arrival {
   lastReceivedMs: number;
+  /** Instances have come since the last announcement. */
+  hasNews: boolean;
   /** Of the last announcement as incomplete, or of the first instance. */
   announcedMs: number;
   /** When the last association that carried it ended by release. */
@@ -75,7 +77,8 @@ export async function openSettle(parts: {
     if (nowMs >= dueMs(arrival)) return void advance(studyInstanceUid, 'settle');
     if (nowMs >= arrival.announcedMs + limits.incompleteAfterMs) {
       arrival.announcedMs = nowMs;
-      void advance(studyInstanceUid, 'incomplete');
+      if (arrival.hasNews) void advance(studyInstanceUid, 'incomplete');
+      arrival.hasNews = false;
     }
     arm(studyInstanceUid, arrival);
   };
@@ -97,7 +100,7 @@ export async function openSettle(parts: {
   };
 
   const begin = (studyInstanceUid: string, nowMs: number): Arrival => {
-    const arrival: Arrival = { lastReceivedMs: nowMs, announcedMs: nowMs, releasedMs: undefined, associations: new Set(), timer: undefined };
+    const arrival: Arrival = { lastReceivedMs: nowMs, hasNews: true, announcedMs: nowMs, releasedMs: undefined, associations: new Set(), timer: undefined };
     arrivals.set(studyInstanceUid, arrival);
     arm(studyInstanceUid, arrival);
     return arrival;
@@ -119,6 +122,7 @@ export async function openSettle(parts: {
       const nowMs = clock.monotonicMs();
       const arrival = arrivals.get(studyInstanceUid) ?? begin(studyInstanceUid, nowMs);
       arrival.lastReceivedMs = nowMs;
+      arrival.hasNews = true;
       const association = associationId === undefined ? undefined : associations.get(associationId);
       if (associationId === undefined || association === undefined) return;
       association.activeMs = nowMs;
