@@ -1,4 +1,6 @@
 // Runs in the writer thread.
+import fs from 'node:fs';
+import path from 'node:path';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { JobDatabase } from '@meridian/shared/database';
 import { IMPORT_AUTHORITY_PREFIX, type CommitRecord, type CommitResult } from './commit-record.ts';
@@ -7,6 +9,10 @@ import type { QuarantineReason, StudyState } from './schema.ts';
 import { writeWholeFile } from './whole-file.ts';
 
 interface HeldInstance {
+  pk: number;
+  blob: string;
+  bytes: number;
+  data_set_offset: number;
   sop_class_uid: string;
   transfer_syntax_uid: string;
   sha256: Buffer;
@@ -56,10 +62,10 @@ function commitOne(database: JobDatabase, record: CommitRecord, nowEpochMs: numb
   const { identity } = record;
   // The row follows the file: a row whose file is torn would be worse than no row.
   if (record.file !== null) writeWholeFile(record.file);
-  const held = database.prepare(`SELECT i.sop_class_uid, i.transfer_syntax_uid, i.sha256, i.pixel_sha256, y.study_instance_uid, s.series_instance_uid
+  const held = database.prepare(`SELECT i.pk, i.blob, i.bytes, i.data_set_offset, i.sop_class_uid, i.transfer_syntax_uid, i.sha256, i.pixel_sha256, y.study_instance_uid, s.series_instance_uid
     FROM instance i JOIN series s ON s.pk = i.series_pk JOIN study y ON y.pk = i.study_pk WHERE i.sop_instance_uid = ?`).get(identity.sopInstanceUid) as HeldInstance | undefined;
   if (held !== undefined) {
-    if (isSame(held, record)) return { outcome: 'duplicate', keepBlob: false };
+    if (isSame(held, record)) return hasFile(held, record) ? { outcome: 'duplicate', keepBlob: false } : replaceFile(database, held, record);
     return quarantine(database, record, differenceOf(held, record), nowEpochMs);
   }
   const study = database.prepare(`SELECT y.pk, y.origin, y.patient_pk, y.linked_patient_pk, e.patient_id, e.assigning_authority, y.modalities, y.state, y.version, y.arriving
@@ -78,6 +84,18 @@ function commitOne(database: JobDatabase, record: CommitRecord, nowEpochMs: numb
 
 function isSame(held: HeldInstance, record: CommitRecord): boolean {
   return held.transfer_syntax_uid === record.transferSyntaxUid && held.sha256.equals(record.sha256);
+}
+
+/** Whoever sends an object again expects that it is safe afterwards. */
+function hasFile(held: HeldInstance, { blobFolder }: CommitRecord): boolean {
+  if (blobFolder === null) return true;
+  return fs.statSync(path.join(blobFolder, held.blob), { throwIfNoEntry: false })?.size === held.data_set_offset + held.bytes;
+}
+
+/** The same bytes have come again for a file that is gone or short: they take its place. */
+function replaceFile(database: JobDatabase, held: HeldInstance, record: CommitRecord): CommitResult {
+  database.prepare('UPDATE instance SET blob = ?, data_set_offset = ? WHERE pk = ?').run(record.blob, record.dataSetOffset, held.pk);
+  return { outcome: 'stored', keepBlob: true, replacedBlob: held.blob };
 }
 
 function differenceOf(held: HeldInstance, record: CommitRecord): QuarantineReason {

@@ -25,6 +25,8 @@ export interface CommitRecord {
   readonly chunkSha256: Uint8Array | null;
   readonly dataSetOffset: number;
   readonly blob: string;
+  /** Where blobs lie on this machine; null: elsewhere. */
+  readonly blobFolder: string | null;
   /** To be written and flushed before the row; null: it is durable already. */
   readonly file: WholeFile | null;
   readonly door: IngestSource['door'];
@@ -44,6 +46,8 @@ export interface CommitResult {
   /** Why the study stands under a patient row of its own. */
   readonly patientConflict?: PatientConflict;
   readonly keepBlob: boolean;
+  /** The file that was gone or short; this record's has taken its place. */
+  readonly replacedBlob?: string;
 }
 
 /** What the disk and the digests know of an instance. */
@@ -54,6 +58,7 @@ export interface StoredBytes {
   readonly chunkSha256: Buffer | undefined;
   readonly dataSetOffset: number;
   readonly blob: string;
+  readonly blobFolder: string | undefined;
   readonly file: WholeFile | undefined;
 }
 
@@ -72,6 +77,7 @@ export function commitRecord(source: IngestSource, identity: DicomIdentity, data
     chunkSha256: stored.chunkSha256 ?? null,
     dataSetOffset: stored.dataSetOffset,
     blob: stored.blob,
+    blobFolder: stored.blobFolder ?? null,
     file: stored.file ?? null,
     door: source.door,
     callingAeTitle: source.callingAeTitle ?? '',

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, rm, truncate } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test } from '@jest/globals';
 import { systemDisk, type Disk } from './disk.ts';
@@ -228,4 +228,61 @@ test('patients join by authority and PatientID only; without PatientID nobody jo
     expect((await store.studies.studiesOfPerson(resident)).map(({ studyInstanceUid }) => studyInstanceUid)).toEqual(['8']);
     expect(await store.studies.patientsOfPerson(resident)).toHaveLength(1);
     expect(await store.studies.patient('HOSPITAL', 'P1')).toMatchObject({ name: { alphabetic: 'Wang^XiaoMing' } });
+  }));
+
+test('an instance whose file is gone or short is stored again when it is sent again', () =>
+  usingStore({}, async (store, { folder }) => {
+    const bytes = makeInstance();
+    await send(store, bytes);
+    const broken = async (breakIt: (file: string) => Promise<void>): Promise<void> => {
+      const row = await store.studies.instanceBySop('1.2.3.1.1');
+      await breakIt(row?.path ?? '');
+      expect(await send(store, bytes)).toMatchObject({ outcome: 'stored' });
+      const again = await store.studies.instanceBySop('1.2.3.1.1');
+      if (again === undefined) throw new Error('no row');
+      expect(await store.studies.readDataSet(again, 0, bytes.length)).toEqual(bytes);
+      expect(await blobs(folder)).toHaveLength(1);
+    };
+    await broken((file) => rm(file));
+    await broken((file) => truncate(file, 900));
+    expect(await send(store, bytes)).toMatchObject({ outcome: 'duplicate' });
+    expect(await store.studies.study('1.2.3')).toMatchObject({ instanceCount: 1, bytes: bytes.length });
+  }));
+
+test('news that a listener cannot take leaves the file of what was committed', () =>
+  usingStore({}, async (store, { folder }) => {
+    await send(store, makeInstance());
+    let told = 0;
+    store.changes.onChange(() => {
+      throw new Error('listener');
+    });
+    store.changes.onChange(() => told++);
+    expect(await send(store, makeInstance({ fill: 9 }))).toMatchObject({ outcome: 'quarantined' });
+    expect(told).toBe(1);
+    expect(await blobs(folder)).toHaveLength(2);
+  }));
+
+test('an object that comes byte by byte costs no more memory than its bytes', () =>
+  usingStore({}, async (store) => {
+    const data = makeInstance({ pixelBytes: 600_000 });
+    const sink = store.ingest.begin({ door: 'dimse', transferSyntaxUid: EXPLICIT_LE, assigningAuthority: 'HOSPITAL' });
+    // As they are cut out of the socket's buffers: 7 bytes on the wire for each byte of the data set.
+    let wire = Buffer.alloc(0);
+    let at = 0;
+    const before = process.memoryUsage();
+    let peak = 0;
+    for (const byte of data) {
+      if (at + 7 > wire.length) {
+        wire = Buffer.allocUnsafeSlow(65_536);
+        at = 0;
+        await new Promise((resolve) => setImmediate(resolve));
+        const { heapUsed, arrayBuffers } = process.memoryUsage();
+        peak = Math.max(peak, heapUsed + arrayBuffers - before.heapUsed - before.arrayBuffers);
+      }
+      wire[at + 6] = byte;
+      if (!sink.write(wire.subarray(at + 6, at + 7))) await sink.drained();
+      at += 7;
+    }
+    expect(await sink.end()).toMatchObject({ outcome: 'stored', bytes: data.length, sha256: sha256(data) });
+    expect(peak).toBeLessThan(64 * 1024 * 1024);
   }));

@@ -37,7 +37,10 @@ export interface SinkParts {
 }
 
 /** Bytes that are given to the header reader at a time. */
-const READ_BYTES = 1024 * 1024;
+const READ_BYTES = 256 * 1024;
+/** Smaller chunks are joined: each would otherwise keep alive the whole of the buffer that it was cut from. */
+const SMALL_BYTES = 4 * 1024;
+const JOINED_BYTES = 64 * 1024;
 /** The instance's UIDs stand in its first few elements (group 0008); without them in so many bytes it is refused. */
 const MAX_BYTES_BEFORE_UIDS = 1024 * 1024;
 
@@ -52,6 +55,8 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
   let bytes = 0;
   let dataSetOffset: number | undefined;
   let early: Buffer[] = [];
+  let joined: Buffer | undefined;
+  let joinedBytes = 0;
   let state: 'open' | 'ended' | 'aborted' = 'open';
 
   /** The file begins with what Part 10 wants to know first, so bytes wait until the UIDs have come by. */
@@ -80,6 +85,24 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
     else early.push(chunk);
   };
 
+  const takeJoined = (): void => {
+    if (joined === undefined || joinedBytes === 0) return;
+    const chunk = Buffer.from(joined.subarray(0, joinedBytes));
+    joinedBytes = 0;
+    take(chunk);
+  };
+  /** The sender's chunk is done with when this returns. */
+  const join = (chunk: Buffer): void => {
+    joined ??= Buffer.allocUnsafeSlow(JOINED_BYTES);
+    if (joinedBytes + chunk.length > joined.length) takeJoined();
+    joinedBytes += chunk.copy(joined, joinedBytes);
+  };
+  const takeAll = (chunk: Buffer): void => {
+    if (chunk.length < SMALL_BYTES) return join(chunk);
+    takeJoined();
+    for (let at = 0; at < chunk.length; at += READ_BYTES) take(at === 0 && chunk.length <= READ_BYTES ? chunk : chunk.subarray(at, at + READ_BYTES));
+  };
+
   const finish = async (): Promise<{ header: DicomHeader; identity: DicomIdentity; digests: InstanceDigests; dataSetOffset: number; file: WholeFile | undefined }> => {
     const header = reader.finish();
     const identity = identityOf(header.dataset);
@@ -87,16 +110,18 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
     const digests = digester.finish(header.pixelData);
     assertExpected(source, identity);
     assertWhole(source, bytes, digests);
-    // One trip to the writer thread for file and row while nothing else waits; else files are flushed side by side, then rows together.
-    const file = parts.commit.isIdle ? writer.handOver() : undefined;
+    // One trip to the writer thread for file and row, while few wait there; else files are flushed side by side, then rows together.
+    const file = parts.commit.takesFiles ? writer.handOver() : undefined;
     if (file === undefined) await writer.seal();
     return { header, identity, digests, dataSetOffset: dataSetOffset ?? 0, file };
   };
 
   const store = async (): Promise<{ identity: DicomIdentity; digests: InstanceDigests; result: CommitResult }> => {
     if (failure !== undefined) throw failure;
+    takeJoined();
+    joined = undefined;
     const { header, identity, digests, dataSetOffset: offset, file } = await finish();
-    const stored = { bytes, ...digests, dataSetOffset: offset, blob, file };
+    const stored = { bytes, ...digests, dataSetOffset: offset, blob, blobFolder: disk.isOfThisMachine === true ? blobs.pathOf('') : undefined, file };
     return { identity, digests, result: await parts.commit.add(commitRecord(source, identity, header.dataset, stored)) };
   };
 
@@ -105,6 +130,7 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
     writer.giveBack();
     try {
       if (!result.keepBlob) await disk.remove(blobs.pathOf(blob));
+      if (result.replacedBlob !== undefined) await disk.remove(blobs.pathOf(result.replacedBlob));
     } catch (thrown) {
       parts.onLeftover();
       parts.log.error({ event: 'discard-failed', err: thrown });
@@ -114,6 +140,7 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
 
   const discard = async (): Promise<void> => {
     early = [];
+    joined = undefined;
     try {
       await writer.discard();
     } catch (thrown) {
@@ -127,7 +154,7 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
     write: (chunk) => {
       if (state !== 'open' || failure !== undefined) return true;
       try {
-        for (let at = 0; at < chunk.length; at += READ_BYTES) take(at === 0 && chunk.length <= READ_BYTES ? chunk : chunk.subarray(at, at + READ_BYTES));
+        takeAll(chunk);
         failure = writer.failure();
       } catch (thrown) {
         failure = asMeshError(thrown);
@@ -164,6 +191,7 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
 
 function report(parts: SinkParts, source: IngestSource, identity: DicomIdentity, result: CommitResult): void {
   if (result.outcome === 'stored') parts.settle.received(identity.studyInstanceUid, source.associationId);
+  if (result.replacedBlob !== undefined) parts.log.error({ event: 'file-replaced', sopInstanceUid: identity.sopInstanceUid }, 'the file of an instance was gone or short; the same bytes came again and took its place');
   if (result.patientConflict !== undefined) {
     parts.log.error({ event: 'patient-conflict', reason: result.patientConflict, studyInstanceUid: identity.studyInstanceUid, door: source.door, callingAeTitle: source.callingAeTitle },
       'a PatientID stands for more than one person: the study was filed under a patient of its own');
