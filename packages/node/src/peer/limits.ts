@@ -18,6 +18,12 @@ export const MAX_WRITE_BUFFER_BYTES = 8 * MIB;
 
 /** Connections of one node, both directions. */
 export const MAX_CONNECTIONS = 32;
+/** Of one peer; two ends that dial each other at once need two, and one more while an old one dies. */
+export const MAX_CONNECTIONS_PER_PEER = 3;
+/** Accepted sockets that have not proved a listed key yet; more than connections, so that noise leaves room for members. */
+export const MAX_PENDING = 256;
+/** Of one address: the rest is turned away before it takes a place. */
+export const MAX_PENDING_PER_ADDRESS = 16;
 /** Streams that one peer may have open to us, per protocol. */
 export const MAX_INBOUND_STREAMS = 8;
 /** Streams that we may have open to one peer, per protocol. */
@@ -27,6 +33,8 @@ export const MAX_OUTBOUND_STREAMS = 16;
 export const DIAL_TIMEOUT_MS = 10_000;
 /** From an accepted socket to an open connection: noise on the port is dropped after so long. */
 export const INBOUND_UPGRADE_TIMEOUT_MS = 5_000;
+/** From an accepted socket to a proved key: two trips over the longest line, and a lost packet. */
+export const INBOUND_HANDSHAKE_TIMEOUT_MS = 2_000;
 /** A read or a write without any progress for so long ends the stream. */
 export const DEFAULT_IDLE_TIMEOUT_MS = 60_000;
 /** After close() the rest may still be flushed for so long; then the stream is reset. */

@@ -1,11 +1,11 @@
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { expect, test } from '@jest/globals';
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { MeshError } from '@meridian/shared/errors';
 import { NodeStatus } from '@meridian/shared/generated/meridian/v1/trust';
 import { silentLog } from '@meridian/shared/log';
 import { systemClock } from '@meridian/shared/platform/clock';
-import { openPeerHost, type PeerStream } from './peer-host.ts';
+import { openPeerHost, type PeerHost, type PeerStream } from './peer-host.ts';
 import { openTestNetwork, type TestMember } from './test-network.ts';
 
 const ECHO = '/meridian/test-echo/1.0.0';
@@ -128,6 +128,59 @@ test('a peer whose key is another than the list names is not talked to, and raw 
     expect(await roundTrip(a, b, Buffer.of(9))).toEqual(Buffer.of(9));
   } finally {
     await impostor.close();
+    await network.close();
+  }
+});
+
+test('idle sockets of a stranger leave room for members, and one peer cannot take every connection', async () => {
+  const network = await openTestNetwork(2);
+  const [a, b] = network.members as [TestMember, TestMember];
+  const sockets = new Set<Socket>();
+  const twins: PeerHost[] = [];
+  let stopped = false;
+  const open = (): void => {
+    if (stopped) return;
+    const socket = connect({ host: '127.0.0.1', port: b.host.port, localAddress: '127.0.0.2' });
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      sockets.delete(socket);
+      setTimeout(open, 100);
+    });
+  };
+  try {
+    await b.host.handle(ECHO, echo);
+    for (let count = 0; count < 60; count += 1) open();
+    await systemClock.sleep(300);
+    for (let tries = 0; tries < 5; tries += 1) {
+      a.host.disconnect(b.nodeId);
+      expect(await roundTrip(a, b, Buffer.of(tries))).toEqual(Buffer.of(tries));
+      await systemClock.sleep(200);
+    }
+    // Those that hold a place say nothing, and lose it.
+    const held = connect({ host: '127.0.0.1', port: b.host.port, localAddress: '127.0.0.3' });
+    held.on('error', () => undefined);
+    held.resume();
+    const since = performance.now();
+    await new Promise((resolve) => held.once('close', resolve));
+    expect(performance.now() - since).toBeLessThan(4_000);
+
+    stopped = true;
+    for (const socket of sockets) socket.destroy();
+    const trust = () => ({ expiresAtEpochMs: Date.now() + 3_600_000, entries: network.entries, byPeerId: (peerId: string) => [...network.entries.values()].find((entry) => entry.peerId === peerId) });
+    for (let count = 0; count < 6; count += 1) {
+      const twin = await openPeerHost({ federation: { peerPrivateKey: a.seed, trust }, config: { host: '127.0.0.1', port: 0 }, clock: systemClock, log: silentLog });
+      twins.push(twin);
+      await twin.dial(b.nodeId, ECHO);
+    }
+    const connected = (): boolean[] => twins.map((twin) => twin.connectedNodes().includes(b.nodeId));
+    for (let looks = 0; looks < 100 && connected().filter(Boolean).length > 3; looks += 1) await systemClock.sleep(20);
+    // The newest stay.
+    expect(connected()).toEqual([false, false, false, true, true, true]);
+  } finally {
+    stopped = true;
+    for (const socket of sockets) socket.destroy();
+    await Promise.all(twins.map((twin) => twin.close()));
     await network.close();
   }
 });

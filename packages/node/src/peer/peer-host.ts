@@ -10,9 +10,10 @@ import type { Logger } from '@meridian/shared/log';
 import type { Clock } from '@meridian/shared/platform/clock';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import { multiaddrOf, toMultiaddrText } from './addresses.ts';
-import { DIAL_TIMEOUT_MS, INBOUND_UPGRADE_TIMEOUT_MS, MAX_CONNECTIONS, MAX_INBOUND_STREAMS, MAX_OUTBOUND_STREAMS, MAX_PAUSED_BYTES, MAX_STREAM_WINDOW_BYTES, MAX_WRITE_BUFFER_BYTES } from './limits.ts';
+import { DIAL_TIMEOUT_MS, INBOUND_HANDSHAKE_TIMEOUT_MS, INBOUND_UPGRADE_TIMEOUT_MS, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_INBOUND_STREAMS, MAX_OUTBOUND_STREAMS, MAX_PAUSED_BYTES, MAX_PENDING, MAX_PENDING_PER_ADDRESS, MAX_STREAM_WINDOW_BYTES, MAX_WRITE_BUFFER_BYTES } from './limits.ts';
 import { wrapStream, type PeerStream, type PeerStreamLimits, type Remote } from './peer-stream.ts';
 import { createGater, openPeerTrust, type PeerTrust, type PeerTrustView } from './peer-trust.ts';
+import { openPendingLimit, type PendingLimit } from './pending-limit.ts';
 
 export type { PeerStream, PeerStreamLimits, Remote } from './peer-stream.ts';
 
@@ -62,7 +63,9 @@ export async function openPeerHost(parts: {
 }): Promise<PeerHost> {
   const { federation, config, clock, log } = parts;
   const trust = openPeerTrust({ trust: () => federation.trust(), clock });
-  const libp2p = await start(await privateKeyOf(federation.peerPrivateKey), config, trust);
+  const pending = openPendingLimit({ clock, perAddress: MAX_PENDING_PER_ADDRESS, timeoutMs: INBOUND_HANDSHAKE_TIMEOUT_MS });
+  const libp2p = await start(await privateKeyOf(federation.peerPrivateKey), config, trust, pending);
+  libp2p.addEventListener('connection:open', ({ detail }) => endSurplus(libp2p, detail));
   const serving = new Set<Promise<void>>();
 
   async function serve(stream: Stream, connection: Connection, handler: StreamHandler, limits?: PeerStreamLimits): Promise<void> {
@@ -131,6 +134,12 @@ async function dial(request: {
   }
 }
 
+/** A peer has few connections, so that none takes every place: the newest stay, for an old one may be dead without a word. */
+function endSurplus(libp2p: Libp2p, { remotePeer }: Connection): void {
+  const own = libp2p.getConnections(remotePeer).sort((a, b) => a.timeline.open - b.timeline.open);
+  for (const connection of own.slice(0, -MAX_CONNECTIONS_PER_PEER)) connection.abort(new Error('too many connections of this peer'));
+}
+
 /** What was bound, whatever is announced: only libp2p's components know it. */
 function boundPort(libp2p: Libp2p): number {
   const { components } = libp2p as Libp2p & { readonly components: { readonly transportManager: { getAddrs(): { toString(): string }[] } } };
@@ -153,7 +162,7 @@ async function privateKeyOf(bytes: Uint8Array): Promise<PrivateKey> {
   return bytes.length === 32 ? generateKeyPairFromSeed('Ed25519', bytes) : privateKeyFromProtobuf(bytes);
 }
 
-async function start(privateKey: PrivateKey, config: { host: string; port: number; announce?: readonly string[] }, trust: PeerTrust): Promise<Libp2p> {
+async function start(privateKey: PrivateKey, config: { host: string; port: number; announce?: readonly string[] }, trust: PeerTrust, pending: PendingLimit): Promise<Libp2p> {
   try {
     return await createLibp2p({
       privateKey,
@@ -168,11 +177,11 @@ async function start(privateKey: PrivateKey, config: { host: string; port: numbe
           streamOptions: { maxStreamWindowSize: MAX_STREAM_WINDOW_BYTES, maxReadBufferLength: MAX_PAUSED_BYTES, maxWriteBufferLength: MAX_WRITE_BUFFER_BYTES },
         }),
       ],
-      connectionGater: createGater(trust),
+      connectionGater: createGater(trust, pending),
       connectionManager: {
         maxConnections: MAX_CONNECTIONS,
-        maxIncomingPendingConnections: MAX_CONNECTIONS,
-        // Counted per remote address, and a hospital group may stand behind one.
+        maxIncomingPendingConnections: MAX_PENDING,
+        // A second of one remote address, and a hospital group may stand behind one.
         inboundConnectionThreshold: MAX_CONNECTIONS,
         inboundUpgradeTimeout: INBOUND_UPGRADE_TIMEOUT_MS,
         dialTimeout: DIAL_TIMEOUT_MS,

@@ -2,6 +2,7 @@ import type { ConnectionGater } from '@libp2p/interface';
 import { NodeStatus, type TrustEntry } from '@meridian/shared/generated/meridian/v1/trust';
 import type { NodeId } from '@meridian/shared/identifiers';
 import type { Clock } from '@meridian/shared/platform/clock';
+import type { PendingLimit } from './pending-limit.ts';
 
 /** What the peer room needs of a trust list. */
 export interface PeerTrustView {
@@ -32,11 +33,15 @@ export function openPeerTrust(parts: { trust: () => PeerTrustView | undefined; c
 }
 
 /** libp2p checks no CA: the trust list is the bond, on dial and on accept, once the other end has proved its key. */
-export function createGater(trust: PeerTrust): ConnectionGater {
+export function createGater(trust: PeerTrust, pending: PendingLimit): ConnectionGater {
   const unlisted = (peerId: { toString(): string }): boolean => trust.entryOfPeer(peerId.toString()) === undefined;
   return {
     denyDialPeer: unlisted,
-    denyInboundEncryptedConnection: unlisted,
+    denyInboundConnection: (socket) => !pending.begin(socket),
+    denyInboundEncryptedConnection: (peerId, socket) => {
+      pending.proved(socket);
+      return unlisted(peerId);
+    },
     denyOutboundEncryptedConnection: unlisted,
     denyInboundUpgradedConnection: unlisted,
     denyOutboundUpgradedConnection: unlisted,
