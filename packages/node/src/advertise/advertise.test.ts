@@ -30,7 +30,7 @@ interface Hospital {
   /** The evaluator cannot be reached. */
   isEvaluatorDown: boolean;
   readonly reopen: (faults?: { dropOutboxRow?: boolean }) => Promise<void>;
-  readonly ingest: (study: number, instance?: number, options?: { person?: boolean; bodyPart?: string }) => Promise<void>;
+  readonly ingest: (study: number, instance?: number, options?: { person?: boolean; bodyPart?: string; associationId?: string }) => Promise<void>;
   readonly settled: (timeoutMs?: number) => Promise<void>;
 }
 
@@ -65,10 +65,10 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
         element(0x00080016, 'UI', '1.2.840.10008.5.1.4.1.1.7'), element(0x00080018, 'UI', `${studyUid(study)}.1.${instance}`), element(0x00080020, 'DA', '20250601'), element(0x00080060, 'CS', 'CT'),
         element(0x00100010, 'PN', 'Wang^Xiaoming'), element(0x00100020, 'LO', `110101900307${String(100 + study).slice(-3)}`), element(0x00180015, 'CS', options.bodyPart ?? 'CHEST'), element(0x0020000d, 'UI', studyUid(study)), element(0x0020000e, 'UI', `${studyUid(study)}.1`), element(0x00200011, 'IS', '3'), element(0x00200013, 'IS', String(instance)),
       ]);
-      const sink = store.ingest.begin({ door: 'dimse', transferSyntaxUid: '1.2.840.10008.1.2.1', assigningAuthority: 'H', ...(options.person === false ? {} : { nationalIdIn: 'patient-id' as const }) });
+      const sink = store.ingest.begin({ door: 'dimse', transferSyntaxUid: '1.2.840.10008.1.2.1', assigningAuthority: 'H', ...(options.associationId === undefined ? {} : { associationId: options.associationId }), ...(options.person === false ? {} : { nationalIdIn: 'patient-id' as const }) });
       sink.write(dataset);
       expect((await sink.end()).outcome).toBe('stored');
-      await store.settle.now(studyUid(study));
+      if (options.associationId === undefined) await store.settle.now(studyUid(study));
     },
     settled: (timeoutMs = 15_000) => hospital.advertise.settle(AbortSignal.timeout(timeoutMs)),
   };
@@ -108,6 +108,22 @@ test('a study that has settled is advertised once, signed, with the list that it
     const events: string[] = [];
     for await (const record of audit.entries()) events.push(`${record.type} ${record.study} ${record.detail?.['version']}`);
     expect(events).toEqual([`STORE ${studyUid(1)} 1`, `STORE ${studyUid(2)} 1`, `STORE ${studyUid(1)} 2`]);
+  });
+});
+
+test('a version that closed before a late instance came is announced as unfinished, then the next one as complete', async () => {
+  await withHospital(async (hospital) => {
+    const { index, store, ingest } = hospital;
+    hospital.isEvaluatorDown = true;
+    await ingest(1);
+    store.ingest.associationOpened('late');
+    await ingest(1, 2, { associationId: 'late' });
+    hospital.isEvaluatorDown = false;
+    await hospital.settled();
+    expect(index.entries.map(({ manifest }) => [manifest.version, manifest.status, manifest.instanceCount])).toEqual([[1n, ManifestStatus.MANIFEST_STATUS_INCOMPLETE, 2]]);
+    await store.settle.now(studyUid(1));
+    await hospital.settled();
+    expect(index.entries.map(({ manifest }) => [manifest.version, manifest.status])).toEqual([[1n, ManifestStatus.MANIFEST_STATUS_INCOMPLETE], [2n, ManifestStatus.MANIFEST_STATUS_COMPLETE]]);
   });
 });
 

@@ -12,7 +12,10 @@ export interface ManifestFacts {
   readonly studyInstanceUid: StudyInstanceUid;
   readonly custodianNode: NodeId;
   readonly version: number;
+  /** Whether the change that is announced says so; only then, and only where nothing has come since, the manifest does. */
   readonly isComplete: boolean;
+  /** Version of the archive that the change is about; 0 where it is about none. */
+  readonly ofVersion: number;
   readonly patientKeys: readonly PatientKey[];
   readonly issuedAtEpochMs: number;
 }
@@ -24,7 +27,7 @@ export interface ManifestFacts {
 export async function buildManifest(store: Pick<Store, 'database'>, facts: ManifestFacts): Promise<{ manifest: StudyManifest; list: Buffer } | undefined> {
   // One transaction: the list and the sums must be of the same moment.
   const held = await store.database.read.transaction().execute(async (transaction) => {
-    const study = await transaction.selectFrom('study').select(['pk', 'study_date', 'study_time', 'timezone_offset']).where('study_instance_uid', '=', facts.studyInstanceUid).executeTakeFirst();
+    const study = await transaction.selectFrom('study').select(['pk', 'version', 'arriving', 'study_date', 'study_time', 'timezone_offset']).where('study_instance_uid', '=', facts.studyInstanceUid).executeTakeFirst();
     if (study === undefined) return undefined;
     const series = await transaction.selectFrom('series').select(['pk', 'series_instance_uid', 'modality', 'body_part_examined', 'series_number', 'laterality']).where('study_pk', '=', study.pk).execute();
     const instances = await transaction.selectFrom('instance').select(['series_pk', 'sop_instance_uid', 'sop_class_uid', 'transfer_syntax_uid', 'bytes', 'sha256', 'pixel_sha256', 'chunk_sha256', 'instance_number']).where('study_pk', '=', study.pk).execute();
@@ -54,12 +57,14 @@ export async function buildManifest(store: Pick<Store, 'database'>, facts: Manif
     seriesNumber: Math.max(0, int32(row.series_number)),
     laterality: cut(row.laterality, CODE_STRING_BYTES),
   }));
+  // An instance that came after the version was closed is in the list already, and more may follow.
+  const isComplete = facts.isComplete && study.arriving === 0 && (facts.ofVersion === 0 || facts.ofVersion === study.version);
   const list = encodeInstanceList({ instances: entries });
   const manifest: StudyManifest = {
     studyInstanceUid: facts.studyInstanceUid,
     custodianNode: facts.custodianNode,
     version: BigInt(facts.version),
-    status: facts.isComplete ? ManifestStatus.MANIFEST_STATUS_COMPLETE : ManifestStatus.MANIFEST_STATUS_INCOMPLETE,
+    status: isComplete ? ManifestStatus.MANIFEST_STATUS_COMPLETE : ManifestStatus.MANIFEST_STATUS_INCOMPLETE,
     patientKeys: facts.patientKeys.slice(0, MANIFEST_LIMITS.patientKeys),
     studyDate: cut(study.study_date, MANIFEST_LIMITS.textLength),
     studyTime: cut(study.study_time, MANIFEST_LIMITS.textLength),

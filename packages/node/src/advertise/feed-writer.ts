@@ -81,8 +81,7 @@ export function openFeedWriter(parts: AdvertiseParts & { readonly database: Feed
     const patientKeys = await federation.patientKeys(study.personIds, closing.signal);
     const last = await database.read.selectFrom('feed_entry').select(({ fn }) => fn.max('version').as('version')).where('study_instance_uid', '=', studyInstanceUid).executeTakeFirst();
     const version = Math.max(change.version, (last?.version ?? 0) + 1);
-    const isComplete = change.kind === 'study-linked' ? study.complete : change.kind !== 'study-incomplete';
-    const built = await buildManifest(store, { studyInstanceUid, custodianNode: federation.nodeId, version, isComplete, patientKeys, issuedAtEpochMs: clock.now() });
+    const built = await buildManifest(store, { studyInstanceUid, custodianNode: federation.nodeId, version, isComplete: change.kind !== 'study-incomplete', ofVersion: change.version, patientKeys, issuedAtEpochMs: clock.now() });
     if (built === undefined) return undefined;
     const signed = sign(built.manifest);
     if (signed === undefined) return undefined;

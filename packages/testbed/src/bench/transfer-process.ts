@@ -51,7 +51,7 @@ async function fill(store: Store): Promise<void> {
 async function holder(): Promise<Told> {
   const store = await openStore({ folder: join(folder, 'holder'), ...parts });
   await fill(store);
-  const built = await buildManifest(store, { studyInstanceUid: parseStudyInstanceUid(BENCH_STUDY_UID), custodianNode: HOLDER.nodeId, version: 1, isComplete: true, patientKeys: [PATIENT_KEY], issuedAtEpochMs: Date.now() });
+  const built = await buildManifest(store, { studyInstanceUid: parseStudyInstanceUid(BENCH_STUDY_UID), custodianNode: HOLDER.nodeId, version: 1, isComplete: true, ofVersion: 0, patientKeys: [PATIENT_KEY], issuedAtEpochMs: Date.now() });
   if (built === undefined) throw new Error('the holder has no study');
   const signed = signManifest(built.manifest, HOLDER.signingKey);
   const peerHost = await openPeerHost({ federation: { peerPrivateKey: HOLDER.peerPrivateKey, trust: () => trustOfPair([]) }, config: { host: '127.0.0.1', port: 0 }, ...parts });
