@@ -28,10 +28,12 @@ export const READ_BYTES = MIB;
 /** Bytes that may be read before they are needed. */
 export const READ_AHEAD_BYTES = 4 * MIB;
 
-/** Transfers that one node serves at a time. */
+/** Transfers that one node serves at a time; a place is taken when a grant was accepted. */
 export const MAX_SERVED = 64;
+/** Streams of one asking node, with or without a grant. */
+export const MAX_SESSIONS_PER_NODE = 8;
 /** A dialer says HELLO within this. */
-export const HELLO_TIMEOUT_MS = 10_000;
+export const HELLO_TIMEOUT_MS = 5_000;
 /** An asker that is storing may say nothing for as long as a lease lasts. */
 export const ASKER_IDLE_TIMEOUT_MS = 330_000;
 /** Share of a grant's life after which the asker renews it. */

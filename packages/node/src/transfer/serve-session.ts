@@ -23,7 +23,7 @@ export interface Accepted {
 /** One transfer from the holder's side: the grant is judged, the release is logged, then bytes go out. */
 export class ServeSession<Row extends ServedInstance> {
   readonly stream: PeerStream;
-  readonly parts: ServeParts<Row> & { readonly budget: ByteBudget; readonly trustNews: () => number };
+  readonly parts: ServeParts<Row> & { readonly budget: ByteBudget; readonly trustNews: () => number; readonly hasPlace: () => boolean };
   studyInstanceUid: StudyInstanceUid | undefined;
   accepted: Accepted | undefined;
   bytesSent = 0;
@@ -110,6 +110,7 @@ export class ServeSession<Row extends ServedInstance> {
       const check = await this.parts.consent.decide(compact, { livePeerId: this.stream.remote.peerId, studyUid: study });
       if (!check.allow) return this.deny(check, study);
       if (news !== this.parts.trustNews()) continue;
+      if (this.accepted === undefined && !this.parts.hasPlace()) throw transfersBusy();
       this.accepted = { grant: check.grant, consent: check.consent };
       this.lease.extend(check.grant);
       return;
@@ -232,4 +233,9 @@ export class ServeSession<Row extends ServedInstance> {
       this.parts.log.error({ event: 'transfer.audit-failed', err: thrown });
     }
   }
+}
+
+/** The asker waits and tries again by itself. */
+export function transfersBusy(): MeshError {
+  return new MeshError('RESOURCE_EXHAUSTED', 'TRANSFERS_BUSY', 'Not now.');
 }

@@ -5,10 +5,10 @@ import type { PeerStream } from '../peer/peer-host.ts';
 import { openByteBudget } from './byte-budget.ts';
 import { closeStep, refusal } from './close-reason.ts';
 import { encodeStep } from './codec.ts';
-import { ASKER_IDLE_TIMEOUT_MS, MAX_ASKER_FRAME_BYTES, MAX_SERVED, TRANSFER_PROTOCOL } from './limits.ts';
+import { ASKER_IDLE_TIMEOUT_MS, HELLO_TIMEOUT_MS, MAX_ASKER_FRAME_BYTES, MAX_SERVED, MAX_SESSIONS_PER_NODE, TRANSFER_PROTOCOL } from './limits.ts';
 import type { ServedInstance } from './ports.ts';
 import type { ServeParts } from './serve-parts.ts';
-import { ServeSession } from './serve-session.ts';
+import { ServeSession, transfersBusy } from './serve-session.ts';
 
 /** A transfer that is going out now. */
 export interface RunningTransfer {
@@ -42,14 +42,24 @@ export async function serveTransfers<Row extends ServedInstance>(parts: ServePar
   let statements = 0;
   let closing = false;
 
-  async function serve(stream: PeerStream): Promise<void> {
-    if (closing || sessions.size >= maxServed) {
-      // The dialer speaks first: what it says is read, then the refusal is told.
+  /** Whoever has not shown a grant takes no place of those who have. */
+  const hasPlace = (): boolean => [...sessions.keys()].filter((session) => session.accepted !== undefined && !session.isOver).length < maxServed;
+
+  /** The dialer speaks first: what it says is read, then the refusal is told. */
+  async function refuse(stream: PeerStream): Promise<void> {
+    const silence = parts.clock.after(HELLO_TIMEOUT_MS, () => stream.abort('no hello'));
+    try {
       for await (const _hello of stream.messages()) break;
-      stream.send(encodeStep(closeStep(new MeshError(closing ? 'UNAVAILABLE' : 'RESOURCE_EXHAUSTED', closing ? 'NODE_CLOSING' : 'TRANSFERS_BUSY', 'Not now.'))));
-      return;
+      stream.send(encodeStep(closeStep(closing ? new MeshError('UNAVAILABLE', 'NODE_CLOSING', 'Not now.') : transfersBusy())));
+    } finally {
+      silence.cancel();
     }
-    const session = new ServeSession<Row>(stream, { ...parts, budget, trustNews: () => statements });
+  }
+
+  async function serve(stream: PeerStream): Promise<void> {
+    const ofNode = [...sessions.keys()].filter((session) => session.stream.remote.nodeId === stream.remote.nodeId);
+    if (closing || ofNode.length >= MAX_SESSIONS_PER_NODE) return refuse(stream);
+    const session = new ServeSession<Row>(stream, { ...parts, budget, trustNews: () => statements, hasPlace });
     const served = session.run();
     sessions.set(session, served);
     try {

@@ -225,6 +225,34 @@ test('a dialer that says nothing sensible is closed; a log that cannot be writte
   expect(await say(hello(consent.grant()))).toMatchObject([{ $case: 'close', value: { reason: 'AUDIT_UNWRITABLE' } }]);
 });
 
+test('silent streams of one member take no place of another, and end soon', async () => {
+  const study = makeStudy(holder, [1000]);
+  const other = await network.add(true);
+  const otherConsent = makeConsent(network, holder, other);
+  const judge = { decide: (compact: string, presented: Parameters<typeof consent.judge.decide>[1]) => (presented.livePeerId === other.host.peerId ? otherConsent : consent).judge.decide(compact, presented) };
+  server = await serveTransfers({ peerHost: holder.host, store: study.store, advertise: study.advertise, consent: judge, audit, clock: systemClock, log: silentLog, limits: { maxServed: 1 } });
+  const silent = await Promise.all(Array.from({ length: 8 }, () => asker.host.dial(holder.nodeId, TRANSFER_PROTOCOL)));
+  const since = performance.now();
+  const ended = silent.map(async (stream) => {
+    const answers = [];
+    for await (const frame of stream.messages()) answers.push(decodeStep(frame));
+    return answers;
+  });
+  const grab = (from: typeof other, parts: { consent: TestConsent }): Promise<string> => reasonOf(fetchStudy(fetchRequest({ asker: from, holder, study, store: makeFetchStore(), ...parts })));
+  expect(await grab(other, { consent: otherConsent })).toBe('no error');
+  for (const answers of await Promise.all(ended)) expect(answers).toMatchObject([{ $case: 'close', value: { reason: 'HELLO_MISSING' } }]);
+  expect(performance.now() - since).toBeLessThan(8_000);
+  await Promise.all(silent.map((stream) => stream.close()));
+
+  // A place is taken by a grant, and there is one here.
+  const hello = encodeStep({ $case: 'hello', value: { grant: { compact: consent.grant() }, studyInstanceUid: STUDY_UID, codings: [] } });
+  const running = await asker.host.dial(holder.nodeId, TRANSFER_PROTOCOL);
+  running.send(hello);
+  await running.messages()[Symbol.asyncIterator]().next();
+  expect(await grab(other, { consent: otherConsent })).toBe('TRANSFERS_BUSY');
+  await running.close();
+});
+
 test('a holder that serves other bytes is asked once more, then the fetch fails; nothing of it is stored', async () => {
   const study = makeStudy(holder, Array.from({ length: 30 }, () => 50_000));
   await serve(study);
