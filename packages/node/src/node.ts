@@ -111,13 +111,16 @@ export async function openNode(config: NodeConfig, parts: NodeParts = {}): Promi
     const audit = keep(await openNodeAudit({ folder, clock, random }));
     const federation = await openFederation({ folder, clock, random, log, audit });
     if (federation !== undefined) keep(federation);
-    const patients = openPatients({ store, assigningAuthority: config.assigningAuthority, random, modifyingSystem: config.name });
+    const patients = openPatients({ store, assigningAuthority: config.assigningAuthority, random, modifyingSystem: config.dimse.aeTitle });
     const base: Base = { config, clock, random, log, audit, store, patients };
     const joined = federation === undefined ? undefined : await openJoinedRooms(base, federation, keep, parts.faults);
     const retrieve = keep(await openRetrieve({
       folder, hospitalName: federation?.hospitalName ?? config.name, store, patients, audit, clock, random, log: log.child({ room: 'retrieve' }),
       ...(joined === undefined ? {} : { mesh: joined }),
     }));
+    // Only now: whoever acts on a withdrawal is listening.
+    const stopPush = joined?.federation.onPush(joined.consent.pushed);
+    keep({ close: async () => stopPush?.() });
     const { http, dimse } = await openDoors(base, joined, retrieve, keep);
     log.info({ event: 'node-open', dimsePort: dimse.port, httpPort: http.port, peerPort: joined?.peerHost.port, joined: joined !== undefined }, 'the node is open');
     return {
@@ -150,7 +153,6 @@ async function openJoinedRooms(base: Base, federation: Federation, keep: <Room e
   }));
   const transfers = keep(await serveTransfers({ peerHost, store, advertise, consent, audit, clock, log: log.child({ room: 'transfer' }) }));
   const quit = [
-    federation.onPush(consent.pushed),
     federation.onTrustChange(() => peerHost.applyTrust()),
     consent.onRevoked((statement) => void transfers.revoke(statement)),
     consent.onDenied(({ kind, value }) => {

@@ -190,6 +190,24 @@ test('a revocation is announced once, wherever it comes from, and names whom to 
   });
 });
 
+test('a revocation that is known already is announced again while a copy that rests on the consent is open', async () => {
+  await withRoom(async (room) => {
+    const { hash: _hash, compact: _compact, ...claims } = await room.consent.record(forAsker);
+    const given = await room.consent.receive(signConsent({ ...claims, writer: asker, consentId: 'theirs', seq: 9 }, askerKey));
+    const revoked = await room.consent.receive(signConsent({ ...claims, writer: asker, consentId: 'theirs', status: 'revoked', seq: 10 }, askerKey));
+    const announced: string[] = [];
+    room.consent.onRevoked(({ hash }) => announced.push(hash));
+    await room.store.fetched.begin({ studyInstanceUid: '1.2.9', holderNode: asker, manifest: Buffer.alloc(1), manifestSha256: Buffer.alloc(32), version: 1, expected: { instances: [] }, consentHash: given.hash });
+    expect(new Set((await room.consent.related(given.hash)).map(({ hash }) => hash))).toEqual(new Set((await room.consent.list(person)).map(({ hash }) => hash)));
+    expect(await room.consent.related('0'.repeat(64))).toEqual([]);
+    await room.consent.receive(revoked.compact);
+    await room.store.fetched.lock(given.hash);
+    await room.consent.receive(revoked.compact);
+    expect(announced).toEqual([revoked.hash]);
+    expect(await room.events()).toEqual(['CONSENT active', `REVOKE revoked ${asker}`]);
+  });
+});
+
 test('what closes access works while the audit log cannot be written, and is written down when it can, after a restart too', async () => {
   await withRoom(async (room) => {
     const announced: string[] = [];

@@ -66,7 +66,12 @@ export interface Consent {
   /** The holder's decision about a grant; writes no audit event: the transfer does, before it sends. */
   decide(compact: string, presented: Presented): Promise<GrantCheck>;
   knownFor(patientKeys: readonly PatientKey[]): Promise<ConsentStatement[]>;
-  /** Called once for every revocation or refusal, from here or elsewhere, after it is durable. @returns a function that ends it. */
+  /** The statement with this hash and all that are known here of its consent and its patient; none where it is unknown. Asks nobody. */
+  related(hash: string): Promise<ConsentStatement[]>;
+  /**
+   * Called once for every revocation or refusal, from here or elsewhere, after it is durable; and again when it comes again
+   * while a copy that rests on the consent is still open. @returns a function that ends it.
+   */
   onRevoked(listener: (statement: ConsentStatement) => void): () => void;
   /** Refuses on the hospital's own account, from now on; what runs is ended through {@link Consent.onDenied}. */
   deny(denial: Denial & { readonly reason: string }): Promise<void>;
@@ -161,7 +166,10 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     }
     const statement = openConsentStatement(compact, signingKeysOf(entry, clock.now()));
     const known = await database.read.selectFrom('consent_statement').select('hash').where('hash', '=', statement.hash).executeTakeFirst();
-    if (known !== undefined) return statement;
+    if (known !== undefined) {
+      if (statement.status !== 'active' && (await hasOpenCopies(parts, await statementsOf(database, statement.patientKeys, [statement.consentId])))) tell(listeners, statement);
+      return statement;
+    }
     const isNew = await database.write.transaction().execute(async (transaction) => {
       if (!(await insertStatement(transaction, statement, clock.now()))) return false;
       const event = { type: 'REVOKE', peer: statement.writer, detail: { consent: statement.hash, consentId: statement.consentId, status: statement.status } } as const;
@@ -226,6 +234,12 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     },
     decide: (compact, presented) => decideGrant({ ...parts, log, database }, compact, presented),
     knownFor: (patientKeys) => statementsOf(database, statedKeys(patientKeys)),
+    related: async (hash) => {
+      const row = await database.read.selectFrom('consent_statement').select('compact').where('hash', '=', hash).executeTakeFirst();
+      if (row === undefined) return [];
+      const { patientKeys, consentId } = readConsent(row.compact);
+      return statementsOf(database, patientKeys, [consentId]);
+    },
     onRevoked: (listener) => {
       listeners.add(listener);
       return () => listeners.delete(listener);
@@ -280,6 +294,12 @@ async function nodesToTell(parts: ConsentParts, own: readonly ConsentStatement[]
   if (federation.channel.state().state === 'unreachable') for (const nodeId of entries.keys()) nodes.add(nodeId);
   nodes.delete(federation.nodeId);
   return [...nodes].filter((nodeId) => entries.get(nodeId)?.status === NodeStatus.NODE_STATUS_ACTIVE);
+}
+
+/** Whether a copy that rests on one of these statements may still be read: the node may have died before it was locked. */
+async function hasOpenCopies({ store }: ConsentParts, statements: readonly ConsentStatement[]): Promise<boolean> {
+  const row = await store.database.read.selectFrom('fetched_study').select('study_instance_uid').where('locked', '=', 0).where('consent_hash', 'in', statements.map(({ hash }) => hash)).executeTakeFirst();
+  return row !== undefined;
 }
 
 /** A statement that does not hold is no reason to stop; anything else is. */

@@ -27,7 +27,7 @@ export interface RetrieveStore extends FetchStore {
   readonly fetched: FetchStore['fetched'] & {
     progress(studyInstanceUid: string): Promise<{ readonly expected: number; readonly verified: number; readonly bytesExpected: number; readonly bytesVerified: number } | undefined>;
     lock(consentHash: string): Promise<unknown>;
-    list(): Promise<readonly { readonly studyInstanceUid: string; readonly consentHash: string; readonly locked: boolean }[]>;
+    list(): Promise<readonly { readonly studyInstanceUid: string; readonly manifest: Buffer; readonly consentHash: string; readonly locked: boolean }[]>;
   };
 }
 
@@ -52,6 +52,8 @@ export interface RetrieveConsent {
   /** Keeps a statement after its writer's signature was checked. */
   receive(compact: string): Promise<ConsentStatement>;
   knownFor(patientKeys: readonly PatientKey[]): Promise<readonly ConsentStatement[]>;
+  /** The statement with this hash, and all that are known of its consent and patient. Asks nobody. */
+  related(hash: string): Promise<readonly ConsentStatement[]>;
   onRevoked(listener: (statement: ConsentStatement) => void): () => void;
 }
 

@@ -39,6 +39,8 @@ let retrieve: Retrieve;
 let index: { reachable: boolean; denial: string | undefined };
 let revoked: ((statement: ConsentStatement) => void)[];
 let known: ConsentStatement[];
+/** How often looking up what is known of a consent still fails. */
+let faults: number;
 
 async function fill(store: Store, patientId: string): Promise<void> {
   for (let number = 1; number <= IMAGES; number += 1) {
@@ -104,6 +106,10 @@ async function openAsker(changes: Partial<RetrieveParts> = {}): Promise<Retrieve
           return consent.consent;
         },
         knownFor: async () => known,
+        related: async () => {
+          if ((faults -= 1) >= 0) throw new MeshError('UNAVAILABLE', 'DATABASE_BUSY', 'not now');
+          return known;
+        },
         onRevoked: (listener) => {
           revoked.push(listener);
           return () => undefined;
@@ -135,6 +141,7 @@ beforeEach(async () => {
   index = { reachable: true, denial: undefined };
   revoked = [];
   known = [];
+  faults = 0;
   audit = makeAudit();
   consent = makeConsent(network, holder, asker);
   server = await serveTransfers({ peerHost: holder.host, store: holderStore, advertise: { instanceList: () => advertised(holderStore) }, consent: consent.judge, audit: makeAudit(), clock: systemClock, log: silentLog });
@@ -213,12 +220,14 @@ test('a withdrawal ends the running fetch, locks what had arrived, and is known 
   expect((await history()).studies).toMatchObject([{ held: 'partial' }, {}]);
 });
 
-test('a withdrawal that came while the node was down locks the copy at the next start', async () => {
+test('a withdrawal that came while the node was down locks the copy at the next start, without the index, and if not at once then soon', async () => {
   await retrieve.fetch(order());
   await retrieve.close();
   known.push(consent.revoke());
+  index.reachable = false;
+  faults = 2;
   retrieve = await openAsker();
-  for (let look = 0; look < 200 && (await askerStore.studies.study(STUDY_UID))?.locked !== true; look += 1) await systemClock.sleep(10);
+  for (let look = 0; look < 500 && (await askerStore.studies.study(STUDY_UID))?.locked !== true; look += 1) await systemClock.sleep(10);
   expect(await askerStore.studies.study(STUDY_UID)).toMatchObject({ locked: true });
 });
 

@@ -55,6 +55,7 @@ export async function openRetrieve(parts: RetrieveParts): Promise<Retrieve> {
     async close() {
       unsubscribe();
       await queue.close();
+      await locks.close();
       await Promise.all(underway);
     },
   };
