@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
+import { openSqlite } from '@meridian/shared/database';
 import { MeshError } from '@meridian/shared/errors';
 import { ManifestStatus } from '@meridian/shared/generated/meridian/v1/manifest';
 import { parseStudyInstanceUid, sha256, type NodeId, type TypedPersonId } from '@meridian/shared/identifiers';
@@ -17,6 +18,7 @@ import { openIndexChannel } from '../federation/index-channel.ts';
 import { openTestFeed, type TestFeed } from '../federation/test-feed.ts';
 import { openStore, type Store } from '../store/store.ts';
 import { openAdvertise, type Advertise } from './advertise.ts';
+import { feedMigrations, type FeedSchema } from './feed-tables.ts';
 
 const nodeId = 'n-aaaaaaaaaaaaaaaa' as NodeId;
 const studyUid = (study: number): string => `1.2.826.0.1.${study}`;
@@ -29,7 +31,8 @@ interface Hospital {
   advertise: Advertise;
   /** The evaluator cannot be reached. */
   isEvaluatorDown: boolean;
-  readonly reopen: (faults?: { dropOutboxRow?: boolean }) => Promise<void>;
+  readonly folder: string;
+  readonly reopen: (faults?: { dropOutboxRow?: boolean }, meanwhile?: () => Promise<void>) => Promise<void>;
   readonly ingest: (study: number, instance?: number, options?: { person?: boolean; bodyPart?: string; associationId?: string }) => Promise<void>;
   readonly settled: (timeoutMs?: number) => Promise<void>;
 }
@@ -53,9 +56,10 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
     return openAdvertise({ folder, store, federation, audit, clock, random, log: silentLog, faults });
   };
   const hospital: Hospital = {
-    index, store, audit, signingKey, isEvaluatorDown: false, advertise: undefined as unknown as Advertise,
-    reopen: async (faults) => {
+    index, store, audit, signingKey, folder, isEvaluatorDown: false, advertise: undefined as unknown as Advertise,
+    reopen: async (faults, meanwhile) => {
       await hospital.advertise.close();
+      await meanwhile?.();
       channel.close();
       channel = openIndexChannel({ address: index.address, credentials: index.credentials, clock });
       hospital.advertise = await open(faults);
@@ -222,6 +226,28 @@ test('an index that lost its end of the feed gets it again; one that knows more 
     await hospital.settled();
     expect(studiesOf(index).slice(4)).toEqual(['1 v1', '2 v1', '3 v1', '4 v1']);
     expect(new Set(index.entries.map(({ feedId }) => feedId)).size).toBe(2);
+  });
+});
+
+test('an archive restored from an older backup is announced anew, above every version there was', async () => {
+  await withHospital(async (hospital) => {
+    const { index, ingest } = hospital;
+    await ingest(1);
+    await ingest(1, 2);
+    await hospital.settled();
+    await hospital.reopen({}, async () => {
+      // As after a restore: the feed has worked off changes that the archive does not know.
+      const database = await openSqlite<FeedSchema>({ file: join(hospital.folder, 'advertise.sqlite'), migrations: feedMigrations });
+      await database.write.updateTable('feed').set({ change_seq: 100 }).execute();
+      await database.close();
+    });
+    await ingest(2);
+    await hospital.settled();
+    expect(studiesOf(index)).toEqual(['1 v1', '1 v2', '1 v3', '1 v4', '2 v1']);
+    expect(index.entries.at(-2)?.manifest).toMatchObject({ status: ManifestStatus.MANIFEST_STATUS_COMPLETE, instanceCount: 2 });
+    await hospital.reopen();
+    await hospital.settled();
+    expect(index.entries).toHaveLength(5);
   });
 });
 

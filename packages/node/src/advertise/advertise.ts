@@ -8,7 +8,7 @@ import type { StudyInstanceUid } from '@meridian/shared/identifiers';
 import { MANIFEST_LIMITS, decodeManifest, manifestDigest } from '@meridian/shared/manifest';
 import { openFeedSender } from './feed-sender.ts';
 import { feedMigrations, type FeedSchema } from './feed-tables.ts';
-import { openFeedWriter } from './feed-writer.ts';
+import { followOlderArchive, openFeedWriter } from './feed-writer.ts';
 import type { AdvertiseParts } from './parts.ts';
 import { refusedStudies } from './refused-entries.ts';
 
@@ -48,6 +48,7 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
   const log = parts.log.child({ room: 'advertise' });
   const database = await openSqlite<FeedSchema>({ file: join(parts.folder, 'advertise.sqlite'), migrations: feedMigrations, readers: 1 });
   await database.write.insertInto('feed').values({ one: 1, feed_id: parts.random.bytes(16), change_seq: 0, last_seq: 0, acknowledged_seq: 0 }).onConflict((conflict) => conflict.doNothing()).execute();
+  await followOlderArchive({ store, database, log });
 
   const watchers = new Set<() => void>();
   let news = 0;

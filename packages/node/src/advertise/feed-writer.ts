@@ -24,6 +24,19 @@ const RETRY_MS = 2_000;
 const ADVERTISED_KINDS: ReadonlySet<string> = new Set(['study-settled', 'study-amended', 'study-incomplete', 'study-linked']);
 
 /**
+ * An archive restored from an older backup counts its changes from an earlier number again: those under the cursor would
+ * never be announced. Everything it knows is announced anew; versions only grow, so the index ends with what is held now.
+ */
+export async function followOlderArchive(parts: Pick<AdvertiseParts, 'store' | 'log'> & { readonly database: FeedDatabase }): Promise<void> {
+  const { store, database, log } = parts;
+  const { change_seq: cursor } = await database.read.selectFrom('feed').select('change_seq').executeTakeFirstOrThrow();
+  const lastSeq = await store.changes.lastSeq();
+  if (lastSeq >= cursor) return;
+  log.error({ event: 'archive-older-than-feed', archive: lastSeq, feed: cursor }, 'the archive knows less than was announced from it: it was restored from an older backup. All its studies are announced again');
+  await database.write.updateTable('feed').set({ change_seq: 0 }).execute();
+}
+
+/**
  * Follows the archive. An entry gets its number in the transaction in which the cursor moves, so none is lost or doubled;
  * a change that cannot be worked off now (a new patient while the index is down) holds up those behind it.
  */
