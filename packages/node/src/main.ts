@@ -1,6 +1,9 @@
 import { createRequire } from 'node:module';
 import { runCommandLine } from './cli/program.ts';
 
+// Of all that is written, nothing is for other accounts of the machine.
+process.umask(0o077);
+
 /** The `meridian` command line. What only `join` and `serve` need is loaded by them: the other commands answer at once. */
 const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(signal)));

@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { openLog, type Logger } from '@meridian/shared/log';
@@ -12,6 +11,7 @@ import { openConsent, type Consent } from './consent/consent.ts';
 import { dicomwebDoor } from './dicomweb/dicomweb.ts';
 import { openRenderer } from './dicomweb/renderer.ts';
 import { openDimse, type DimseServer } from './dimse/dimse-server.ts';
+import { makeDataFolder } from './federation/data-folder.ts';
 import { openFederation, type Federation } from './federation/federation.ts';
 import { openHttp, type HttpServer } from './http/http-server.ts';
 import { diskFolder } from './media/folder-reader.ts';
@@ -101,7 +101,7 @@ export async function openNode(config: NodeConfig, parts: NodeParts = {}): Promi
     for (const one of opened.splice(0).reverse()) await one();
   };
   try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await makeDataFolder(folder);
     // The store first: its lock tells at once that another process serves this folder.
     const store = keep(await openStore({
       folder, clock, random, log: log.child({ room: 'store' }),

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
@@ -85,6 +85,22 @@ test('a study sent to one hospital is found, refused, consented, fetched and ser
   expect(afterwards.code).toBe(1);
   expect(lastLine(afterwards)).toMatchObject({ ok: false, reason: 'CONSENT_REVOKED' });
 }, 180_000);
+
+test('nothing that a node or the index wrote can be read by another account', () => {
+  const open: string[] = [];
+  let files = 0;
+  for (const folder of ['a', 'c', 'index']) {
+    for (const name of ['.', ...readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })]) {
+      files += 1;
+      if ((statSync(join(root, folder, name)).mode & 0o077) !== 0) open.push(join(folder, name));
+    }
+  }
+  expect(open).toEqual([]);
+  const written = readdirSync(join(root, 'a'), { recursive: true, encoding: 'utf8' });
+  for (const name of ['archive.sqlite', 'consent.sqlite', 'transfers.sqlite']) expect(written).toContain(name);
+  expect(written.filter((name) => name.startsWith('blobs/')).length).toBeGreaterThan(0);
+  expect(files).toBeGreaterThan(20);
+});
 
 test('wrong input gets a plain sentence, an exit code and no stack', async () => {
   const wrongDigit = await meridian('c', 'history', `${WANG.residentId.slice(0, 17)}${WANG.residentId.endsWith('1') ? '2' : '1'}`, '--json');

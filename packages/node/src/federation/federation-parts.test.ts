@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
@@ -11,6 +11,7 @@ import { systemClock as clock } from '@meridian/shared/platform/clock';
 import { systemRandom as random } from '@meridian/shared/platform/random';
 import { createSigningKey } from '@meridian/shared/signed-object';
 import { buildTrustList, signDelta } from '@meridian/shared/trust-list';
+import { makeDataFolder } from './data-folder.ts';
 import { federationMigrations, type FederationDatabase, type FederationSchema } from './federation-tables.ts';
 import { identityFolder, isEnrolled, readIdentity, replaceCredential, writeIdentity } from './identity-files.ts';
 import { openIndexChannel } from './index-channel.ts';
@@ -37,6 +38,18 @@ async function inFolder(run: (folder: string, open: () => Promise<FederationData
 async function until(condition: () => boolean): Promise<void> {
   for (const end = clock.monotonicMs() + 10_000; !condition(); await clock.sleep(20)) if (clock.monotonicMs() > end) throw new Error('condition not met within 10 s');
 }
+
+test('a data folder is shut to other accounts, made here or found open', async () => {
+  await inFolder(async (folder) => {
+    const found = join(folder, 'found');
+    await mkdir(found);
+    await chmod(found, 0o755);
+    for (const path of [found, join(folder, 'made', 'here')]) {
+      await makeDataFolder(path);
+      expect((await stat(path)).mode & 0o777).toBe(0o700);
+    }
+  });
+});
 
 test('the trust list is kept as it was signed, verified at every load, and never goes back', async () => {
   await inFolder(async (_folder, openDatabase) => {

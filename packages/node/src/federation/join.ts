@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { MeshError } from '@meridian/shared/errors';
 import { EnrolmentServiceClient, type JoinResponse } from '@meridian/shared/generated/meridian/v1/enrolment';
@@ -10,6 +9,7 @@ import { systemRandom, type Random } from '@meridian/shared/platform/random';
 import { createSigningKey, joinProofBytes, type SigningKey } from '@meridian/shared/signed-object';
 import { verifyTrustList } from '@meridian/shared/trust-list';
 import { createTlsKeyRequest, fetchPinnedCa, parseJoinLink, pemOf, type TlsKeyRequest } from '@meridian/shared/x509';
+import { makeDataFolder } from './data-folder.ts';
 import { isEnrolled, writeIdentity } from './identity-files.ts';
 
 /** What `meridian join` needs. */
@@ -45,7 +45,7 @@ export async function joinFederation(options: JoinOptions): Promise<{ nodeId: No
   const host = link.host.includes(':') ? `[${link.host}]` : link.host;
   const doorAddress = `${host}:${link.port}`;
 
-  await mkdir(folder, { recursive: true });
+  await makeDataFolder(folder);
   const answer = await askToJoin({ doorAddress, caCertificatePem, code: link.code, keys, options });
   const enrolled = checkAnswer(answer, { caCertificatePem, keys, nowEpochMs: (options.clock ?? systemClock).now() });
   await writeIdentity(folder, {
