@@ -62,10 +62,14 @@ const isPort = (text: string): boolean => /^\d{1,5}$/.test(text) && Number(text)
 const isDuration = (text: string): boolean => /^\d{1,9}$/.test(text);
 const isHost = (text: string): boolean => /^[0-9a-zA-Z.:-]{1,255}$/.test(text);
 
+/** It is written into Issuer of Patient ID of data sets in any character set. */
+const isAuthority = (text: string): boolean => /^[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,62}[\x21-\x5b\x5d-\x7e])?$/.test(text);
+const AUTHORITY_RULE = '1-64 ASCII characters (DICOM LO) without a backslash, so that every data set can hold it';
+
 /** Every key, in the order in which `docs/operations.md` lists them. */
 export const CONFIG_KEYS: readonly Key[] = [
   { env: 'MERIDIAN_NAME', file: 'name', fallback: 'This hospital', rule: 'must be 1-128 characters', example: 'Renji Hospital', accepts: (text) => text.length >= 1 && text.length <= 128 },
-  { env: 'MERIDIAN_ASSIGNING_AUTHORITY', file: 'assigningAuthority', fallback: 'LOCAL', rule: 'must be 1-64 characters (DICOM LO) without a backslash', example: 'RENJI', accepts: (text) => /^[^\\]{1,64}$/.test(text) },
+  { env: 'MERIDIAN_ASSIGNING_AUTHORITY', file: 'assigningAuthority', fallback: 'LOCAL', rule: `must be ${AUTHORITY_RULE}`, example: 'RENJI', accepts: isAuthority },
   { env: 'MERIDIAN_AE_TITLE', file: 'aeTitle', fallback: 'MERIDIAN', rule: 'must be 1-16 characters (PS3.5 AE)', example: 'MERIDIAN', accepts: (text) => /^[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$/.test(text) },
   { env: 'MERIDIAN_DIMSE_HOST', file: 'dimseHost', fallback: '127.0.0.1', rule: 'must be an address', example: '0.0.0.0', accepts: isHost },
   { env: 'MERIDIAN_DIMSE_PORT', file: 'dimsePort', fallback: '11112', rule: 'must be a port, 0-65535', example: '11112', accepts: isPort },
@@ -150,6 +154,7 @@ function readAeRules(value: unknown): readonly AeRule[] {
     if (typeof entry !== 'object' || entry === null) throw invalid(`allow[${at}] must be an object. Example: ${example}`);
     const rule = entry as Record<string, unknown>;
     if (typeof rule['assigningAuthority'] !== 'string' || rule['assigningAuthority'] === '') throw invalid(`allow[${at}].assigningAuthority must name whose patient ids the sender uses. Example: ${example}`);
+    if (!isAuthority(rule['assigningAuthority'])) throw invalid(`allow[${at}].assigningAuthority must be ${AUTHORITY_RULE}, got "${rule['assigningAuthority'].slice(0, 80)}". Example: ${example}`);
     if (rule['aeTitle'] === undefined && rule['address'] === undefined) throw invalid(`allow[${at}] must name an aeTitle, an address or both. Example: ${example}`);
     if (rule['nationalIdIn'] !== undefined && rule['nationalIdIn'] !== 'patient-id') throw invalid(`allow[${at}].nationalIdIn must be "patient-id" or absent, got "${textOf(rule['nationalIdIn']).slice(0, 40)}"`);
     return {

@@ -24,8 +24,9 @@ export function servedTransferSyntax(row: InstanceRow, coercion: Coercion | unde
  * copy is served under a local patient. Pixel data is streamed.
  */
 export async function* part10File(studies: StudyReader, row: InstanceRow, coercion: Coercion | undefined): AsyncGenerator<Buffer> {
-  yield part10Prefix({ sopClassUid: row.sopClassUid, sopInstanceUid: row.sopInstanceUid, transferSyntaxUid: servedTransferSyntax(row, coercion) });
+  const prefix = part10Prefix({ sopClassUid: row.sopClassUid, sopInstanceUid: row.sopInstanceUid, transferSyntaxUid: servedTransferSyntax(row, coercion) });
   if (coercion === undefined) {
+    yield prefix;
     yield* studies.openDataSet(row) as AsyncIterable<Buffer>;
     return;
   }
@@ -33,7 +34,10 @@ export async function* part10File(studies: StudyReader, row: InstanceRow, coerci
   const pixels = deflated ? undefined : pixelDataOf(await studies.header(row.sopInstanceUid), row.transferSyntaxUid);
   const headerLength = pixels?.elementOffset ?? row.bytes;
   const headerBytes = deflated ? await inflated(studies, row) : await held(studies, row, headerLength);
-  yield coerceDataset({ ...coercion, headerBytes, transferSyntaxUid: row.transferSyntaxUid });
+  // Before the first byte: what cannot be rewritten is then an answer of its own, not a file that breaks off.
+  const header = coerceDataset({ ...coercion, headerBytes, transferSyntaxUid: row.transferSyntaxUid });
+  yield prefix;
+  yield header;
   if (pixels !== undefined) yield* studies.openDataSet(row, { offset: headerLength, length: row.bytes - headerLength }) as AsyncIterable<Buffer>;
 }
 

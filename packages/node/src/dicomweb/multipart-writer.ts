@@ -24,8 +24,15 @@ export function writeMultipart(type: string, parts: AsyncIterable<OutgoingPart> 
 async function* pack(boundary: string, parts: AsyncIterable<OutgoingPart> | Iterable<OutgoingPart>): AsyncGenerator<Buffer> {
   let lead = '';
   for await (const part of parts) {
-    yield Buffer.from(`${lead}--${boundary}\r\nContent-Type: ${part.type}\r\n${part.location === undefined ? '' : `Content-Location: ${part.location}\r\n`}\r\n`, 'latin1');
-    for await (const chunk of part.body) yield chunk;
+    const head = Buffer.from(`${lead}--${boundary}\r\nContent-Type: ${part.type}\r\n${part.location === undefined ? '' : `Content-Location: ${part.location}\r\n`}\r\n`, 'latin1');
+    let isBegun = false;
+    for await (const chunk of part.body) {
+      // Not before the part's first bytes are there: what the first part cannot give is then an answer of its own.
+      if (!isBegun) yield head;
+      isBegun = true;
+      yield chunk;
+    }
+    if (!isBegun) yield head;
     lead = '\r\n';
   }
   yield Buffer.from(`${lead}--${boundary}--\r\n`, 'latin1');

@@ -144,6 +144,19 @@ test('an unaudited read is refused', async () => {
   }
 });
 
+test('a copy that cannot be rewritten for its local id is an answer of its own, not a file that breaks off', async () => {
+  const archive = await openArchive({ coercionFor: () => ({ replace: { patientId: '本院-7' }, modifyingSystem: 'meridian', at: '20260102030405' }) });
+  try {
+    await stow(archive, [Buffer.from((files[0] as Buffer).toString('latin1').replace('ISO_IR 192', 'ISO_IR 100'), 'latin1')]);
+    for (const accept of ['application/dicom', 'multipart/related; type="application/dicom"']) {
+      const answer = await ask(archive, first, { headers: { accept } });
+      expect([answer.status, answer.body.toString()]).toEqual([400, expect.stringContaining('DICOM_TEXT_NOT_ENCODABLE')]);
+    }
+  } finally {
+    await archive.close();
+  }
+});
+
 test('a locked copy is refused everywhere, and a linked one is served under the local id with Original Attributes', async () => {
   const coerced = await openArchive({
     coercionFor: () => ({ replace: { patientId: 'LOCAL-7', issuerOfPatientId: 'HOSPITAL C' }, modifyingSystem: 'meridian', sourceOfPreviousValues: 'HOSPITAL A', at: '20260102030405+0800' }),

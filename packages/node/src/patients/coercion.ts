@@ -10,11 +10,17 @@ export function coercionFor(study: StudyRow, modifyingSystem: string): Coercion 
   const { linkedPatient } = study;
   if (linkedPatient === undefined) return undefined;
   return {
-    replace: { patientId: linkedPatient.patientId, issuerOfPatientId: linkedPatient.assigningAuthority },
-    modifyingSystem: modifyingSystem.slice(0, 64),
-    sourceOfPreviousValues: study.patient.assigningAuthority.slice(0, 64),
+    // An issuer that cannot be written is left empty: the holder's would be wrong beside our id.
+    replace: { patientId: linkedPatient.patientId, issuerOfPatientId: asciiOf(linkedPatient.assigningAuthority) ?? '' },
+    modifyingSystem: asciiOf(modifyingSystem) ?? 'MERIDIAN',
+    sourceOfPreviousValues: asciiOf(study.patient.assigningAuthority) ?? study.copyOf?.holderNode ?? '',
     at: dateTimeOf(study.firstReceivedAt),
   };
+}
+
+/** The text as an LO that every character set can hold, where it is one: the data set's own set is the holder's choice. */
+function asciiOf(text: string): string | undefined {
+  return /^[\x20-\x5b\x5d-\x7e]+$/.test(text) ? text.slice(0, 64) : undefined;
 }
 
 /** DT in UTC (PS3.5 6.2). */

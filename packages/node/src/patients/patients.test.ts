@@ -4,8 +4,11 @@ import type { InstanceEntry } from '@meridian/shared/generated/meridian/v1/manif
 import { parseNodeId, parsePersonId } from '@meridian/shared/identifiers';
 import { systemRandom } from '@meridian/shared/platform/random';
 import type { Store } from '../store/store.ts';
-import { CT_IMAGE_STORAGE, EXPLICIT_LE, makeInstance } from '../store/testing/data-sets.ts';
+import { coerceDataset } from '../dicom/coerce.ts';
+import type { PatientRow, StudyRow } from '../store/rows.ts';
+import { CT_IMAGE_STORAGE, EXPLICIT_LE, makeHeader, makeInstance } from '../store/testing/data-sets.ts';
 import { send, usingStore } from '../store/testing/stores.ts';
+import { coercionFor } from './coercion.ts';
 import { compareDemographics } from './demographics.ts';
 import { openPatients } from './patients.ts';
 
@@ -90,6 +93,17 @@ test('a person whom this hospital does not know yet gets one patient, named by t
     await expect(patients.linkFetchedStudy('8', named.pk)).rejects.toMatchObject({ reason: 'STUDY_UNKNOWN' });
     await expect(patients.linkFetchedStudy('7', 999)).rejects.toMatchObject({ reason: 'PATIENT_UNKNOWN' });
   }));
+
+test('a copy is served whatever the hospitals call themselves: only ASCII goes into its data set', () => {
+  const named = (assigningAuthority: string): PatientRow => ({ pk: 1, assigningAuthority, patientId: 'C-77', name: { alphabetic: '', ideographic: '', phonetic: '' }, birthDate: '', sex: '' });
+  const study = { patient: named(`${HOLDER}/仁济`), linkedPatient: named('仁济'), copyOf: { holderNode: HOLDER, manifestVersion: 1 }, firstReceivedAt: 0 } as StudyRow;
+  const coercion = coercionFor(study, '上海仁济医院');
+  expect(coercion).toMatchObject({ replace: { patientId: 'C-77', issuerOfPatientId: '' }, modifyingSystem: 'MERIDIAN', sourceOfPreviousValues: HOLDER });
+  // No Specific Character Set: ASCII alone.
+  const header = makeHeader({ patientName: 'Wang^A', description: 'CT' }).subarray(8 + 'ISO_IR 192'.length, -12);
+  if (coercion === undefined) throw new Error('no coercion');
+  expect(coerceDataset({ ...coercion, headerBytes: header, transferSyntaxUid: EXPLICIT_LE }).includes('C-77')).toBe(true);
+});
 
 test('demographics: gaps and spellings are no mismatch, other ideographs, sex and birth dates are', () => {
   const person = (alphabetic: string, ideographic = '', birthDate = '19900307', sex = 'M'): Parameters<typeof compareDemographics>[0] => ({

@@ -27,7 +27,11 @@ export interface Patients {
   coercionFor(study: StudyRow): Coercion | undefined;
 }
 
-/** Opens the room. @param parts.assigningAuthority of this hospital's own PatientIDs */
+/**
+ * Opens the room.
+ * @param parts.assigningAuthority of this hospital's own PatientIDs
+ * @param parts.modifyingSystem what Original Attributes name as the system that replaced an id: an AE title, ASCII
+ */
 export function openPatients(parts: { store: Pick<Store, 'studies' | 'database' | 'fetched'>; assigningAuthority: string; random: Random; modifyingSystem?: string }): Patients {
   const { store, assigningAuthority, random } = parts;
   let making: Promise<unknown> = Promise.resolve();
