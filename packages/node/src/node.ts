@@ -16,6 +16,7 @@ import { openFederation, type Federation } from './federation/federation.ts';
 import { openHttp, type HttpServer } from './http/http-server.ts';
 import { diskFolder } from './media/folder-reader.ts';
 import { importFolder } from './media/import-folder.ts';
+import { idsOfImport } from './media/import-ids.ts';
 import { openMesh, type Mesh } from './mesh/mesh.ts';
 import { recallEvent } from './mesh/recall.ts';
 import { openPatients, type Patients } from './patients/patients.ts';
@@ -176,8 +177,8 @@ async function openDoors(base: Base, joined: JoinedRooms | undefined, retrieve: 
     dimse: { host: config.dimse.host, aeTitle: config.dimse.aeTitle, port: () => dimsePort },
     ports: () => ({ dimse: dimsePort, http: http.port, ...(joined === undefined ? {} : { peer: joined.peerHost.port }) }),
     log: log.child({ room: 'portal' }),
-    importFolder: (from, { signal, onProgress }) =>
-      importFolder({ folder: from, assigningAuthority: config.assigningAuthority, associationId: `import-${random.uuid()}`, signal, onProgress }, { ingest: store.ingest, reader: diskFolder, clock }),
+    importFolder: async (from, { signal, onProgress, ...ids }) =>
+      importFolder({ folder: from, ...idsOfImport(ids, { assigningAuthority: config.assigningAuthority, random }), associationId: `import-${random.uuid()}`, signal, onProgress }, { ingest: store.ingest, reader: diskFolder, clock }),
     ...(joined === undefined ? {} : { joined: { ...joined, consent: consentOfPortal(joined, log) } }),
     ...(existsSync(WEB_FOLDER) ? { webFolder: WEB_FOLDER } : {}),
   })));

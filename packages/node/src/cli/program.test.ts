@@ -5,10 +5,14 @@ import { PassThrough } from 'node:stream';
 import { expect, test } from '@jest/globals';
 import { MeshError } from '@meridian/shared/errors';
 import { systemClock } from '@meridian/shared/platform/clock';
+import { systemRandom } from '@meridian/shared/platform/random';
+import { part10Prefix } from '../dicom/part10.ts';
 import { diskFolder } from '../media/folder-reader.ts';
 import { importFolder } from '../media/import-folder.ts';
+import { idsOfImport } from '../media/import-ids.ts';
 import type { PortalParts } from '../portal/parts.ts';
 import { RESIDENT_ID, SHARED_STUDY, UNSHARED_STUDY, withPortal } from '../portal/testing/open-test-portal.ts';
+import { CT_IMAGE_STORAGE, EXPLICIT_LE, makeInstance } from '../store/testing/data-sets.ts';
 import { usingStore } from '../store/testing/stores.ts';
 import { runCommandLine, type CommandLine } from './program.ts';
 
@@ -86,7 +90,7 @@ test('history, consent, fetch and import talk to the node that runs', async () =
   await withData((data) =>
     usingStore({}, (store) => {
       const importing: PortalParts['importFolder'] = (folder, options) =>
-        importFolder({ folder, assigningAuthority: 'RENJI', associationId: 'import-1', ...options }, { ingest: store.ingest, reader: diskFolder, clock: systemClock });
+        importFolder({ folder, ...idsOfImport(options, { assigningAuthority: 'RENJI', random: systemRandom }), associationId: 'import-1', signal: options.signal, onProgress: options.onProgress }, { ingest: store.ingest, reader: diskFolder, clock: systemClock });
       return withPortal(store, { importFolder: importing }, async ({ api }) => {
         await mkdir(join(data, 'run'));
         await writeFile(join(data, 'run', 'node.json'), JSON.stringify({ pid: process.pid, apiUrl: api }));
@@ -118,6 +122,19 @@ test('history, consent, fetch and import talk to the node that runs', async () =
         await mkdir(join(data, 'cd'));
         await writeFile(join(data, 'cd', 'autorun.inf'), 'x');
         expect(await meridian('import', join(data, 'cd'), '--json')).toMatchObject({ code: 0, json: { stored: 0, skipped: { NOT_DICOM: 1 } } });
+        // A disc of another hospital joins nobody here, unless somebody says whose ids it has.
+        await writeFile(join(data, 'cd', 'one.dcm'), Buffer.concat([part10Prefix({ sopClassUid: CT_IMAGE_STORAGE, sopInstanceUid: '1.2.3.1.1', transferSyntaxUid: EXPLICIT_LE }), makeInstance({ issuer: 'RENJI' })]));
+        const disc = await meridian('import', join(data, 'cd'));
+        expect(disc.out).toMatch(/own \(import\/[a-z2-7]{8}\): they join no patient of this hospital/);
+        expect((await store.studies.study('1.2.3'))?.patient.assigningAuthority).toMatch(/^import\/[a-z2-7]{8}\/RENJI$/);
+        await writeFile(join(data, 'cd', 'one.dcm'), Buffer.concat([part10Prefix({ sopClassUid: CT_IMAGE_STORAGE, sopInstanceUid: '7.1.1', transferSyntaxUid: EXPLICIT_LE }), makeInstance({ study: '7', series: '7.1', sop: '7.1.1' })]));
+        expect((await meridian('import', join(data, 'cd'), '--own-ids')).out).toContain('this hospital’s own (RENJI)');
+        expect((await store.studies.study('7'))?.patient.assigningAuthority).toBe('RENJI');
+        await writeFile(join(data, 'cd', 'one.dcm'), Buffer.concat([part10Prefix({ sopClassUid: CT_IMAGE_STORAGE, sopInstanceUid: '8.1.1', transferSyntaxUid: EXPLICIT_LE }), makeInstance({ study: '8', series: '8.1', sop: '8.1.1' })]));
+        expect((await meridian('import', join(data, 'cd'), '--authority', 'HUASHAN', '--lang', 'zh-CN')).out).toContain('按 HUASHAN 的患者号处理');
+        expect((await store.studies.study('8'))?.patient.assigningAuthority).toBe('HUASHAN');
+        expect(await meridian('import', join(data, 'cd'), '--authority', '华山')).toMatchObject({ code: 2, err: expect.stringContaining('REQUEST_INVALID') });
+        expect(await meridian('import', join(data, 'cd'), '--authority', 'X', '--own-ids')).toMatchObject({ code: 2, err: expect.stringContaining('USAGE_IMPORT') });
         expect(await meridian('quarantine')).toMatchObject({ code: 0, out: 'Nothing is kept aside.\n' });
         expect(await meridian('doctor')).toMatchObject({ code: 1, out: expect.stringContaining('The index cannot be reached') });
       });

@@ -9,7 +9,7 @@ import { consentList, consentRecord, consentRevoke, type ConsentOptions } from '
 import { doctor } from './commands/doctor.ts';
 import { fetchCommand, type FetchOptions } from './commands/fetch.ts';
 import { history } from './commands/history.ts';
-import { importCommand } from './commands/import.ts';
+import { importCommand, type ImportOptions } from './commands/import.ts';
 import { joinCommand, type Join } from './commands/join.ts';
 import { quarantine } from './commands/quarantine.ts';
 import { serve, type ServedNode } from './commands/serve.ts';
@@ -94,7 +94,10 @@ function buildProgram(say: Say, line: CommandLine, run: (command: Command, actio
   add(program, 'join <link>', `${say('join')} (${say('joinLink')})`).action((link: string, _: object, command: Command) => run(command, (parts) => joinCommand(parts, link, line.join)));
   add(program, 'serve', say('serve')).action((_: object, command: Command) => run(command, (parts) => serve(parts, line.openNode)));
   add(program, 'status', say('status')).action((_: object, command: Command) => run(command, status));
-  add(program, 'import <folder>', say('import')).action((folder: string, _: object, command: Command) => run(command, (parts) => importCommand(parts, folder)));
+  add(program, 'import <folder>', say('import'))
+    .option('--authority <name>', say('importAuthority'))
+    .option('--own-ids', say('importOwnIds'))
+    .action((folder: string, options: ImportOptions, command: Command) => run(command, (parts) => importCommand(parts, folder, options)));
   add(program, 'history <person-id>', `${say('history')} (${say('personId')})`)
     .addOption(purpose())
     .action((personId: string, options: { purpose: string }, command: Command) => run(command, (parts) => history(parts, personId, options)));

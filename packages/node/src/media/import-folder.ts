@@ -10,6 +10,7 @@ export interface ImportIngest {
     readonly door: 'import';
     readonly transferSyntaxUid: string;
     readonly assigningAuthority: string;
+    readonly foreignIds: boolean;
     readonly associationId: string;
     readonly expected?: { readonly sopClassUid?: string; readonly sopInstanceUid?: string };
   }): ImportSink;
@@ -50,10 +51,11 @@ interface Tally {
 /**
  * Stores every DICOM file under a folder. Files that are no DICOM are counted, not refused; one bad file stops nothing.
  * @param assigningAuthority of patient ids that name no issuer.
+ * @param foreignIds they are another hospital's: an issuer that a file names counts within that authority alone.
  * @throws MeshError NOT_FOUND FOLDER_ABSENT, RESOURCE_EXHAUSTED DISK_FULL (what was stored before stays)
  */
 export async function importFolder(
-  { folder, assigningAuthority, associationId, signal, onProgress }: { folder: string; assigningAuthority: string; associationId: string; signal: AbortSignal; onProgress: (progress: ImportProgress) => void },
+  { folder, assigningAuthority, foreignIds, associationId, signal, onProgress }: { folder: string; assigningAuthority: string; foreignIds: boolean; associationId: string; signal: AbortSignal; onProgress: (progress: ImportProgress) => void },
   { ingest, reader, clock }: { ingest: ImportIngest; reader: FolderReader; clock: Clock },
 ): Promise<ImportResult> {
   const tally: Tally = { files: 0, bytes: 0, stored: 0, duplicates: 0, quarantined: 0, refusedTotal: 0, refused: [], skipped: {} };
@@ -64,7 +66,7 @@ export async function importFolder(
 
   async function one(entry: FolderEntry): Promise<void> {
     try {
-      await importOne(entry, tally, { ingest, reader, assigningAuthority, associationId, signal });
+      await importOne(entry, tally, { ingest, reader, assigningAuthority, foreignIds, associationId, signal });
     } catch (thrown) {
       const error = asMeshError(thrown);
       // Every later file would meet the same: stop and say it once.
@@ -92,13 +94,14 @@ export async function importFolder(
     await Promise.all(running);
     ingest.associationClosed(associationId, how);
   }
-  return { ...tally, cancelled: signal.aborted, elapsedMs: Math.round(clock.monotonicMs() - startedMs) };
+  return { ...tally, assigningAuthority, cancelled: signal.aborted, elapsedMs: Math.round(clock.monotonicMs() - startedMs) };
 }
 
 interface OneParts {
   readonly ingest: ImportIngest;
   readonly reader: FolderReader;
   readonly assigningAuthority: string;
+  readonly foreignIds: boolean;
   readonly associationId: string;
   readonly signal: AbortSignal;
 }
@@ -131,8 +134,8 @@ async function startOf(entry: { path: string; bytes: number }, reader: FolderRea
   return undefined;
 }
 
-async function store(path: string, start: Part10Start, { ingest, reader, assigningAuthority, associationId, signal }: OneParts): Promise<'stored' | 'duplicate' | 'quarantined'> {
-  const sink = ingest.begin({ door: 'import', transferSyntaxUid: start.transferSyntaxUid, assigningAuthority, associationId });
+async function store(path: string, start: Part10Start, { ingest, reader, assigningAuthority, foreignIds, associationId, signal }: OneParts): Promise<'stored' | 'duplicate' | 'quarantined'> {
+  const sink = ingest.begin({ door: 'import', transferSyntaxUid: start.transferSyntaxUid, assigningAuthority, foreignIds, associationId });
   let ended = false;
   try {
     for await (const chunk of reader.read(path, start.metaEndOffset)) {

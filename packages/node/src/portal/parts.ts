@@ -71,7 +71,8 @@ export interface PortalParts {
   readonly history: HistoryPort;
   readonly transfers?: FetchPort;
   readonly consent?: ConsentPort;
-  readonly importFolder: (folder: string, options: { readonly signal: AbortSignal; readonly onProgress: (progress: ImportProgress) => void }) => Promise<ImportResult>;
+  /** `authority`, `ownIds`: whose patient ids the folder has; neither: nobody's here. */
+  readonly importFolder: (folder: string, options: { readonly authority?: string; readonly ownIds?: boolean; readonly signal: AbortSignal; readonly onProgress: (progress: ImportProgress) => void }) => Promise<ImportResult>;
   readonly quarantine: () => Promise<readonly QuarantineRow[]>;
   readonly doctorFacts: () => Promise<DoctorFacts>;
   /** Folder of the built page; absent or empty: a plain page says how to build it. */

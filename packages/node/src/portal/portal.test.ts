@@ -14,7 +14,7 @@ import { OTHER, RESIDENT_ID, SELF, SHARED_STUDY, UNSHARED_STUDY, withPortal } fr
 
 const post = (url: string, body: object): Promise<Response> => fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
 const importingInto = (store: Store): PortalParts['importFolder'] => (folder, options) =>
-  importFolder({ folder, assigningAuthority: 'RENJI', associationId: 'import-1', ...options }, { ingest: store.ingest, reader: diskFolder, clock: systemClock });
+  importFolder({ folder, assigningAuthority: 'RENJI', foreignIds: false, associationId: 'import-1', ...options }, { ingest: store.ingest, reader: diskFolder, clock: systemClock });
 const linesOf = async (response: Response): Promise<{ type: string; progress?: unknown; result?: never; problem?: never }[]> => (await response.text()).trim().split('\n').map((line) => JSON.parse(line));
 
 test('a person is asked for in the body, and a wrong id is refused with its reason', async () => {

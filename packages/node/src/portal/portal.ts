@@ -87,9 +87,9 @@ function transferRoutes(api: FastifyInstance, parts: PortalParts, desk: Transfer
 
 function importRoutes(api: FastifyInstance, parts: PortalParts): void {
   api.post('/import', { config: OPERATOR, schema: { body: IMPORT_BODY } }, async (request, reply) => {
-    const { folder } = request.body as { folder: string };
+    const { folder, ...ids } = request.body as { folder: string; authority?: string; ownIds?: boolean };
     if (!isAbsolute(folder)) throw new MeshError('INVALID_ARGUMENT', 'FOLDER_NOT_ABSOLUTE', 'Give the whole path of the folder, from the root, as the node sees it.');
-    return streamWork({ reply, clock: parts.clock }, (signal, onProgress) => parts.importFolder(folder, { signal, onProgress }));
+    return streamWork({ reply, clock: parts.clock }, (signal, onProgress) => parts.importFolder(folder, { ...ids, signal, onProgress }));
   });
 }
 

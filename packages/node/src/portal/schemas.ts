@@ -66,7 +66,11 @@ export const IMPORT_BODY = {
   type: 'object',
   additionalProperties: false,
   required: ['folder'],
-  properties: { folder: text(4096, 'Absolute path on the machine of the node') },
+  properties: {
+    folder: text(4096, 'Absolute path on the machine of the node'),
+    authority: { type: 'string', pattern: '^[!-\\[\\]-~]([ -\\[\\]-~]{0,62}[!-\\[\\]-~])?$', description: 'Hospital whose patient ids the folder has, in ASCII. Without it, and without ownIds, they are this import’s own and join no patient.' },
+    ownIds: { type: 'boolean', default: false, description: 'The folder is this hospital’s own archive: its patient ids are ours' },
+  },
 } as const;
 
 /** /transfers/{id}/… */

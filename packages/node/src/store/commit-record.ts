@@ -90,12 +90,12 @@ export function commitRecord(source: IngestSource, identity: DicomIdentity, data
 }
 
 /**
- * Who issued the PatientID: the data set's own word (0010,0021), else the source's. A peer's word counts within that
- * peer alone, universal ids too: what another hospital writes must never name a patient of this one.
+ * Who issued the PatientID: the data set's own word (0010,0021), else the source's. The word of another hospital
+ * counts within that hospital alone, universal ids too: what another hospital writes must never name a patient of this one.
  */
-export function authorityOf(source: Pick<IngestSource, 'door' | 'assigningAuthority'>, identity: DicomIdentity): string {
+export function authorityOf(source: Pick<IngestSource, 'door' | 'assigningAuthority' | 'foreignIds'>, identity: DicomIdentity): string {
   const { issuerOfPatientId, issuerUniversalEntityId } = identity;
-  if (source.door !== 'peer') return issuerOfPatientId ?? source.assigningAuthority;
+  if (source.door !== 'peer' && source.foreignIds !== true) return issuerOfPatientId ?? source.assigningAuthority;
   const issuer = issuerUniversalEntityId ?? issuerOfPatientId;
   return issuer === undefined ? source.assigningAuthority : `${source.assigningAuthority}/${issuer}`;
 }

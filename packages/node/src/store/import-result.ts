@@ -15,6 +15,8 @@ export interface ImportResult extends Omit<ImportProgress, 'refused' | 'skipped'
   readonly refusedTotal: number;
   /** Why files were passed over, with counts: NOT_DICOM, DICOMDIR, SYMBOLIC-LINK… */
   readonly skipped: Readonly<Record<string, number>>;
+  /** Of patient ids that name no issuer. */
+  readonly assigningAuthority: string;
   readonly cancelled: boolean;
   readonly elapsedMs: number;
 }

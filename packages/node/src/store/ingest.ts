@@ -6,6 +6,8 @@ export interface IngestSource {
   readonly transferSyntaxUid: string;
   /** Of ids without issuer: the AE rule's, the importing user's, the sending node's. */
   readonly assigningAuthority: string;
+  /** They are another hospital's: an issuer that the data set names counts within `assigningAuthority` alone. */
+  readonly foreignIds?: boolean;
   readonly associationId?: string;
   readonly callingAeTitle?: string;
   readonly address?: string;
