@@ -2,7 +2,7 @@
 export type Language = 'en' | 'zh-CN';
 
 /** What the doctor looks at. */
-export type CheckId = 'node' | 'joined' | 'index' | 'certificate' | 'trust' | 'disk' | 'clock' | 'dimse' | 'peers' | 'feed' | 'quarantine';
+export type CheckId = 'node' | 'joined' | 'index' | 'certificate' | 'trust' | 'disk' | 'clock' | 'dimse' | 'peers' | 'feed' | 'quarantine' | 'patients' | 'lost-files';
 
 interface Words {
   readonly says: string;
@@ -54,6 +54,8 @@ const ENGLISH: DoctorWords = {
     peers: { title: 'Other hospitals', ok: { says: 'All {total} can be reached.' }, warning: { says: '{away} of {total} cannot be reached: {names}. Their images are safe there.', todo: 'If it lasts, ask them; if all are away, check your own firewall.' }, problem: NONE, unknown: UNKNOWN },
     feed: { title: 'Announcements', ok: { says: 'Every study is announced to the index.' }, warning: { says: '{pending} studies wait to be announced. Nothing is lost; they go in order.', todo: 'If it does not shrink, check that the index can be reached.' }, problem: { says: 'The index refused {refused} studies for good: other hospitals do not see them as they are here. {pending} more wait.', todo: "Look for feed-entry-refused in this node's log: it names the study and the reason. Correct the study, or tell whoever runs the index." }, unknown: UNKNOWN },
     quarantine: { title: 'Kept aside', ok: { says: 'Nothing is kept aside.' }, warning: { says: '{count} objects came under a known UID with other content. The first one was kept; these were kept aside.', todo: 'Look at them: meridian quarantine' }, problem: NONE, unknown: UNKNOWN },
+    patients: { title: 'Patient ids', ok: { says: 'No patient id stands for two people.' }, warning: { says: '{count} studies came under a patient id that another person has here. Each is kept under a patient of its own; nobody was joined.', todo: 'Look for patient-conflict in the log, and ask the sender which patient id is right.' }, problem: NONE, unknown: UNKNOWN },
+    'lost-files': { title: 'Lost and found', ok: { says: 'The database knows every file.' }, warning: { says: '{count} whole images are on disk but not in the database, as after restoring an older backup.', todo: 'Store them again: meridian import {folder} --own-ids — then delete the folder.' }, problem: NONE, unknown: UNKNOWN },
   },
 };
 
@@ -73,5 +75,7 @@ const CHINESE: DoctorWords = {
     peers: { title: '其他医院', ok: { says: '{total} 家均可连通。' }, warning: { says: '{total} 家中有 {away} 家连不上：{names}。影像仍保存在该院。', todo: '若持续如此请联系对方；若全部连不上，请检查本院防火墙。' }, problem: NONE, unknown: UNKNOWN_ZH },
     feed: { title: '上报', ok: { says: '所有检查均已上报索引。' }, warning: { says: '{pending} 项检查等待上报。不会丢失，按顺序上报。', todo: '若数量不减少，请确认索引可以连通。' }, problem: { says: '索引永久拒绝了 {refused} 项检查：其他医院看不到其当前内容。另有 {pending} 项等待。', todo: '请在本节点日志中查找 feed-entry-refused，其中写明检查与原因。请更正该检查，或联系索引管理员。' }, unknown: UNKNOWN_ZH },
     quarantine: { title: '隔离', ok: { says: '没有被隔离的对象。' }, warning: { says: '{count} 个对象与已有 UID 相同但内容不同。保留了最先收到的，这些另行隔离。', todo: '查看：meridian quarantine' }, problem: NONE, unknown: UNKNOWN_ZH },
+    patients: { title: '患者号', ok: { says: '没有一号多人。' }, warning: { says: '{count} 项检查的患者号在本院已属他人。各自单独存放，没有并入任何人。', todo: '在日志中查找 patient-conflict，并向发送方核实患者号。' }, problem: NONE, unknown: UNKNOWN_ZH },
+    'lost-files': { title: '待认领文件', ok: { says: '所有文件均在数据库中。' }, warning: { says: '磁盘上有 {count} 个完整影像不在数据库中，例如恢复了较早的备份。', todo: '重新保存：meridian import {folder} --own-ids，然后删除该目录。' }, problem: NONE, unknown: UNKNOWN_ZH },
   },
 };

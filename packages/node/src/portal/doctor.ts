@@ -15,6 +15,10 @@ export interface DoctorFacts {
   /** `refused`: studies that the index refused for good. */
   readonly feed?: { readonly pending: number; readonly refused?: number };
   readonly quarantined?: number;
+  /** Studies whose PatientID stands for more than one person. */
+  readonly patientConflicts?: number;
+  /** Whole files that the database does not know. */
+  readonly lostFiles?: { readonly count: number; readonly folder: string };
   readonly trustList?: { readonly issuedAtEpochMs: number; readonly expiresAtEpochMs: number };
 }
 
@@ -47,7 +51,7 @@ type Verdict = Pick<DoctorCheck, 'id' | 'state'> & { readonly values?: Readonly<
 /** Turns facts into words. Pure; the same for the API, the command line and the page. */
 export function adviceOf(facts: DoctorFacts, language: Language): DoctorAdvice {
   const words = doctorWords(language);
-  const verdicts = [running(facts), joined(facts), index(facts), certificate(facts), trustList(facts), disk(facts), skew(facts), dimse(facts), peers(facts), feed(facts), quarantine(facts)];
+  const verdicts = [running(facts), joined(facts), index(facts), certificate(facts), trustList(facts), disk(facts), skew(facts), dimse(facts), peers(facts), feed(facts), quarantine(facts), patients(facts), lostFiles(facts)];
   const checks = verdicts.map(({ id, state, values }): DoctorCheck => {
     const text = words.checks[id][state];
     return { id, state, title: words.checks[id].title, says: fill(text.says, values), ...(text.todo === undefined ? {} : { todo: fill(text.todo, values) }) };
@@ -126,6 +130,16 @@ function feed(facts: DoctorFacts): Verdict {
 function quarantine(facts: DoctorFacts): Verdict {
   if (facts.quarantined === undefined) return { id: 'quarantine', state: 'unknown' };
   return { id: 'quarantine', state: facts.quarantined > 0 ? 'warning' : 'ok', values: { count: facts.quarantined } };
+}
+
+function patients({ patientConflicts }: DoctorFacts): Verdict {
+  if (patientConflicts === undefined) return { id: 'patients', state: 'unknown' };
+  return { id: 'patients', state: patientConflicts > 0 ? 'warning' : 'ok', values: { count: patientConflicts } };
+}
+
+function lostFiles({ lostFiles: lost }: DoctorFacts): Verdict {
+  if (lost === undefined) return { id: 'lost-files', state: 'unknown' };
+  return { id: 'lost-files', state: lost.count > 0 ? 'warning' : 'ok', values: { count: lost.count, folder: lost.folder } };
 }
 
 function fill(text: string, values: Readonly<Record<string, string | number>> = {}): string {

@@ -103,7 +103,7 @@ async function quarantineOf(store: Store): Promise<QuarantineRow[]> {
 
 async function doctorFactsOf(rooms: PortalRooms): Promise<DoctorFacts> {
   const { joined, store, dimse, clock } = rooms;
-  const [usage, space, answering] = await Promise.all([store.usage(), statfs(rooms.folder), portAnswers(reachable(dimse.host), dimse.port())]);
+  const [usage, attention, space, answering] = await Promise.all([store.usage(), store.attention(), statfs(rooms.folder), portAnswers(reachable(dimse.host), dimse.port())]);
   const facts = {
     nowEpochMs: clock.now(),
     running: true,
@@ -111,6 +111,8 @@ async function doctorFactsOf(rooms: PortalRooms): Promise<DoctorFacts> {
     disk: { freeBytes: usage.freeBytes, totalBytes: space.blocks * space.bsize, readOnly: usage.readOnly },
     dimse: { host: dimse.host, port: dimse.port(), answering },
     quarantined: usage.quarantined,
+    patientConflicts: attention.patientConflicts,
+    lostFiles: { count: attention.lostFiles, folder: attention.lostFolder },
   };
   if (joined === undefined) return facts;
   const { federation } = joined;

@@ -1,19 +1,25 @@
-import { mkdir, open, readdir } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Random } from '@meridian/shared/platform/random';
 
 const SHARDS = Array.from({ length: 256 }, (_, shard) => shard.toString(16).padStart(2, '0'));
 const SESSION_BYTES = 6;
+const COPY_ENDING = '.copy.dcm';
+const LAST_SESSION = 'last-session';
 
 /** Where the files of instances lie: `<folder>/<2 hex>/<random id>.dcm`. No name comes from outside. */
 export interface BlobFolder {
   /** Begins the names of all files made by this run of the program. */
   readonly session: string;
-  /** A new relative name. */
-  newName(): string;
+  /** A new relative name; that of another hospital's instance says so, also to somebody who has lost the tables. */
+  newName(of: 'own' | 'copy'): string;
+  isCopy(name: string): boolean;
   pathOf(name: string): string;
-  /** Relative names of the files that runs with one of these sessions made. */
-  filesOf(sessions: ReadonlySet<string>): AsyncIterable<string>;
+  /** Relative names of all files, with the session that made each. */
+  files(): AsyncIterable<{ readonly name: string; readonly session: string }>;
+  /** The session that was last noted here, beside the tables: they may be older than the files. */
+  lastSession(): Promise<string | undefined>;
+  noteSession(): Promise<void>;
 }
 
 /**
@@ -33,16 +39,26 @@ export async function openBlobFolder(parts: { folder: string; random: Random }):
   const session = random.bytes(SESSION_BYTES).toString('hex');
   return {
     session,
-    newName: () => {
+    newName: (of) => {
       const id = random.bytes(10).toString('hex');
-      return `${id.slice(0, 2)}/${session}${id}.dcm`;
+      return `${id.slice(0, 2)}/${session}${id}${of === 'copy' ? COPY_ENDING : '.dcm'}`;
     },
+    isCopy: (name) => name.endsWith(COPY_ENDING),
     pathOf: (name) => path.join(folder, name),
-    filesOf: async function* (sessions) {
+    files: async function* () {
       for (const shard of SHARDS) {
-        for (const name of await readdir(path.join(folder, shard))) if (sessions.has(name.slice(0, SESSION_BYTES * 2))) yield `${shard}/${name}`;
+        for (const name of await readdir(path.join(folder, shard))) if (name.endsWith('.dcm')) yield { name: `${shard}/${name}`, session: name.slice(0, SESSION_BYTES * 2) };
       }
     },
+    lastSession: async () => {
+      try {
+        return (await readFile(path.join(folder, LAST_SESSION), 'utf8')).trim();
+      } catch (thrown) {
+        if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+        throw thrown;
+      }
+    },
+    noteSession: () => writeFile(path.join(folder, LAST_SESSION), `${session}\n`, { flush: true }),
   };
 }
 

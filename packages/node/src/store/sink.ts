@@ -47,7 +47,7 @@ const MAX_BYTES_BEFORE_UIDS = 1024 * 1024;
 /** Opens a sink: bytes go to the header reader, the digests and the disk as they come; rows follow when the file is durable. */
 export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
   const { blobs, disk, limits } = parts;
-  const blob = blobs.newName();
+  const blob = blobs.newName(source.door === 'peer' ? 'copy' : 'own');
   const writer = openBlobWriter({ disk, path: blobs.pathOf(blob), writeBytes: limits.writeBytes, pendingLimit: limits.pendingBytes, staging: parts.staging });
   const reader = createHeaderReader({ transferSyntaxUid: source.transferSyntaxUid });
   const digester = openDigester({ pixels: !encodingOf(source.transferSyntaxUid).deflated });

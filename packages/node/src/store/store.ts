@@ -12,6 +12,7 @@ import { openFetchedStudies, type FetchedStudies } from './fetched-studies.ts';
 import { openGroupCommit } from './group-commit.ts';
 import type { Ingest } from './ingest.ts';
 import { DEFAULT_STORE_LIMITS, type StoreLimits } from './limits.ts';
+import { openLostAndFound } from './lost-and-found.ts';
 import { storeMigrations } from './migrations/migrations.ts';
 import { openIngest } from './open-ingest.ts';
 import { closeSession, collectOrphans } from './recovery.ts';
@@ -32,6 +33,15 @@ export interface StoreUsage {
   readonly readOnly: boolean;
 }
 
+/** What a person has to look at. */
+export interface StoreAttention {
+  /** Studies whose PatientID stands for more than one person, each under a patient row of its own. */
+  readonly patientConflicts: number;
+  /** Whole files that the tables do not know, in `lostFolder`. */
+  readonly lostFiles: number;
+  readonly lostFolder: string;
+}
+
 /** The archive of one node: files of instances and the tables that know them. */
 export interface Store {
   readonly ingest: Ingest;
@@ -41,6 +51,8 @@ export interface Store {
   readonly fetched: FetchedStudies;
   readonly database: Database<StoreSchema>;
   usage(): Promise<StoreUsage>;
+  /** Looks through the patients: for a person who asks what is wrong, not for every page. */
+  attention(): Promise<StoreAttention>;
   /** Resolves when nothing is being written. Studies may still be arriving. */
   idle(): Promise<void>;
   /** Gives up sinks that are open, finishes what is being written, and closes. */
@@ -72,7 +84,8 @@ export async function openStore(parts: StoreParts): Promise<Store> {
   });
   try {
     const blobs = await openBlobFolder({ folder: path.join(folder, 'blobs'), random });
-    await collectOrphans({ database, blobs, disk, log });
+    const lostAndFound = openLostAndFound(folder);
+    await collectOrphans({ database, blobs, lostAndFound, disk, log });
     const feed = openChangeFeed(database, log);
     const space = watchDiskSpace({ folder, disk, clock, log, minimumFreeFraction: limits.minimumFreeFraction });
     const commit = openGroupCommit({ database, clock });
@@ -94,7 +107,7 @@ export async function openStore(parts: StoreParts): Promise<Store> {
     let closed: Promise<void> | undefined;
     return {
       ingest: parts.faults?.acknowledgeBeforeWrite === true ? acknowledgingBeforeWrite(ingest, clock) : ingest,
-      studies: openStudyReader({ database, pathOf: blobs.pathOf }),
+      studies: openStudyReader({ database, clock, pathOf: blobs.pathOf }),
       changes: feed,
       settle,
       fetched: openFetchedStudies({ database, clock, settle, onChange: feed.announce }),
@@ -103,6 +116,7 @@ export async function openStore(parts: StoreParts): Promise<Store> {
         const { isLow, freeBytes } = space.now();
         return { ...(await countRows(database)), freeBytes, readOnly: isLow };
       },
+      attention: async () => ({ patientConflicts: await countConflicts(database), lostFiles: await lostAndFound.count(), lostFolder: lostAndFound.folder }),
       idle,
       close: () => (closed ??= close()),
     };
@@ -118,4 +132,9 @@ async function countRows(database: Database<StoreSchema>): Promise<Pick<StoreUsa
     database.read.selectFrom('quarantine').select((of) => of.fn.countAll<number>().as('quarantined')).executeTakeFirstOrThrow(),
   ]);
   return { studies: studies.studies, instances: studies.instances ?? 0, bytes: studies.bytes ?? 0, quarantined: quarantine.quarantined };
+}
+
+async function countConflicts(database: Database<StoreSchema>): Promise<number> {
+  const { count } = await database.read.selectFrom('patient').select((of) => of.fn.countAll<number>().as('count')).where('sole_study_uid', '<>', '').where('patient_id', '<>', '').executeTakeFirstOrThrow();
+  return count;
 }
