@@ -86,6 +86,29 @@ test('the trust list is kept as it was signed, verified at every load, and never
   });
 });
 
+test('a head signed by a later index key loads by the chain of heads that named it; without the chain it does not', async () => {
+  await inFolder(async (_folder, openDatabase) => {
+    const [second, third] = [createSigningKey(), createSigningKey()];
+    const signed = (seq: number, key: typeof root, named: readonly (typeof root)[]): TrustList => buildTrustList({ entries: [entry('a')], seq, nowEpochMs: clock.now() + seq, key, indexSigningKeys: named.map(({ publicKey }) => publicKey) });
+    const first = Buffer.from(TrustList.encode(signed(1, root, [root])).finish());
+    const open = async (database: FederationDatabase) => openTrustStore({ database, first, rootKeys: [root.publicKey], clock, log: silentLog });
+    let database = await openDatabase();
+    let trust = await open(database);
+    for (const news of [signed(2, root, [root, second]), signed(3, second, [second]), signed(4, second, [second, third])]) expect(await trust.offer(news)).toBe(true);
+    await database.close();
+    database = await openDatabase();
+    trust = await open(database);
+    expect(await trust.offer(signed(5, third, [third]))).toBe(true);
+    await database.close();
+    database = await openDatabase();
+    trust = await open(database);
+    expect(trust.view()).toMatchObject({ seq: 5, indexSigningKeys: [Buffer.from(third.publicKey)] });
+    await database.write.deleteFrom('trust_part').where('name', 'like', '!%').execute();
+    await expect(open(database)).rejects.toMatchObject({ reason: 'SIGNATURE_INVALID' });
+    await database.close();
+  });
+});
+
 test('a list that has run out still loads, so that a newer one can be asked for', async () => {
   await inFolder(async (_folder, openDatabase) => {
     const old = listOf(1, [entry('a')], { nowEpochMs: clock.now() - 25 * 3_600_000 });

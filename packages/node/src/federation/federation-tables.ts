@@ -3,7 +3,7 @@ import type { Database, Migrations } from '@meridian/shared/database';
 
 /** What a node keeps of the federation: the trust list verbatim, patient keys it has learnt, how far it worked off the push channel. */
 export interface FederationSchema {
-  /** The signed head under the name "", every segment under its own; `signed` are the encoded bytes as they came. */
+  /** The signed head under the name "", segments under "/name", under "!…" the heads that named a new index key; `signed` are the encoded bytes as they came. */
   trust_part: { name: string; signed: Buffer };
   /** `id_mac` is an HMAC of the person id under a secret of this node: the id itself is nowhere. */
   patient_key: { id_mac: Buffer; epoch: string; patient_key: Buffer };
