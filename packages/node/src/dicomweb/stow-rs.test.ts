@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { request as httpRequest, type ClientRequest } from 'node:http';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { testNeeding } from '@meridian/shared/testing/needs';
@@ -6,6 +7,7 @@ import { firstNumber, firstString, type DicomJson } from '../dicom/json.ts';
 import { TAG } from '../dicom/tags.ts';
 import { part10Prefix } from '../dicom/part10.ts';
 import { datasetOf, samples } from '../dicom/testing/sample-files.ts';
+import { manualClock } from '../store/testing/stores.ts';
 import { ask, itemsOf, openArchive, retrieveAddress, stow, stowBody, STOW_TYPE, type Archive } from './testing/open-archive.ts';
 import { instanceFile, type InstanceUids } from './testing/instance-file.ts';
 
@@ -43,6 +45,33 @@ test('each part is answered by itself: stored, refused or kept aside', async () 
 
   const none = await stow(archive, [Buffer.from('x'), Buffer.alloc(0)]);
   expect([none.status, failures(none.json(), OTHER_FAILURES)]).toEqual([409, [0xc000, 0xc000]]);
+});
+
+test('a request holds its study open until it ends', async () => {
+  const clock = manualClock();
+  const slow = await openArchive({ storeClock: clock });
+  try {
+    let request: ClientRequest | undefined;
+    const answered = new Promise<number>((resolve, reject) => {
+      request = httpRequest({ host: '127.0.0.1', port: slow.http.port, path: '/dicomweb/studies', method: 'POST', headers: { 'content-type': STOW_TYPE } }, (response) => {
+        response.resume().on('end', () => resolve(response.statusCode ?? 0));
+      }).on('error', reject);
+    });
+    const [first, second] = [instanceFile(uids(1, '1.2.9')), instanceFile(uids(2, '1.2.9'))];
+    const [opening, ...rest] = stowBody([second]);
+    for (const piece of [...stowBody([first]).slice(0, -1), opening ?? '']) request?.write(piece);
+    while (!slow.store.settle.arriving().includes('1.2.9')) await new Promise((resolve) => setTimeout(resolve, 5));
+    clock.advance(120_000);
+    await slow.store.settle.idle();
+    for (const piece of rest) request?.write(piece);
+    request?.end();
+    expect(await answered).toBe(200);
+    clock.advance(70_000);
+    await slow.store.settle.idle();
+    expect((await slow.store.changes.after(0, 10)).map(({ kind, version }) => `${kind} ${version}`)).toEqual(['study-settled 1']);
+  } finally {
+    await slow.close();
+  }
 });
 
 test('a study named in the address must be the study of every instance', async () => {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { asMeshError, MeshError } from '@meridian/shared/errors';
 import { parseStudyInstanceUid } from '@meridian/shared/identifiers';
@@ -29,18 +30,32 @@ async function store(parts: DicomwebParts, request: FastifyRequest, reply: Fasti
   if (chooseType(acceptOf(request), [DICOM_JSON, 'application/json']) === undefined) {
     throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'The answer to a store request comes as application/dicom+json; the Accept header allows it in no form.');
   }
+  const { ingest } = parts.store;
+  const associationId = `stow-${randomUUID()}`;
   const source = {
     door: 'stow',
     assigningAuthority: parts.assigningAuthority,
+    associationId,
     ...(request.ip === undefined ? {} : { address: request.ip }),
     ...(studyInstanceUid === undefined ? {} : { expected: { studyInstanceUid } }),
   } as const;
   const outcomes: PartOutcome[] = [];
-  const whole = await readBodies(parts, request, async (body) => void outcomes.push(await storePart({ body, ingest: parts.store.ingest, source })), (error) => {
-    const last = outcomes.at(-1);
-    // A part that was cut short has said so by itself.
-    if (last?.kind !== 'refused' || last.error.reason !== error.reason) outcomes.push({ kind: 'refused', error });
-  });
+  // A study whose instances are still coming is not whole, however long the request takes.
+  ingest.associationOpened(associationId);
+  let whole = false;
+  try {
+    whole = await readBodies(parts, request, {
+      arrived: () => ingest.associationActive(associationId),
+      each: async (body) => void outcomes.push(await storePart({ body, ingest, source })),
+      refused: (error) => {
+        const last = outcomes.at(-1);
+        // A part that was cut short has said so by itself.
+        if (last?.kind !== 'refused' || last.error.reason !== error.reason) outcomes.push({ kind: 'refused', error });
+      },
+    });
+  } finally {
+    ingest.associationClosed(associationId, whole ? 'released' : 'aborted');
+  }
   if (outcomes.length === 0) throw new MeshError('INVALID_ARGUMENT', 'STOW_EMPTY', 'The request holds no DICOM object.');
   const answer = stowAnswer(outcomes, baseUrlOf(request));
   for (const warning of answer.warnings) reply.raw.appendHeader('warning', `299 meridian "${warning.replace(/["\\]/g, "'")}"`);
@@ -51,10 +66,17 @@ async function store(parts: DicomwebParts, request: FastifyRequest, reply: Fasti
   return reply.code(answer.status).type(DICOM_JSON).send(Buffer.from(JSON.stringify(answer.dataset)));
 }
 
+interface BodyReceiver {
+  /** Bytes have come. */
+  readonly arrived: () => void;
+  readonly each: (body: AsyncIterable<Buffer>) => Promise<void>;
+  readonly refused: (error: MeshError) => void;
+}
+
 /** Hands every body of the request on; false where the rest of the request could not be told into parts. */
-async function readBodies(parts: DicomwebParts, request: FastifyRequest, each: (body: AsyncIterable<Buffer>) => Promise<void>, refused: (error: MeshError) => void): Promise<boolean> {
+async function readBodies(parts: DicomwebParts, request: FastifyRequest, { arrived, each, refused }: BodyReceiver): Promise<boolean> {
   const media = parseMediaType(request.headers['content-type'] ?? '');
-  const raw = atPace(request.raw as AsyncIterable<Buffer>, parts.clock ?? systemClock);
+  const raw = watched(atPace(request.raw as AsyncIterable<Buffer>, parts.clock ?? systemClock), arrived);
   if (media?.type === DICOM) {
     await each(raw);
     return true;
@@ -77,5 +99,12 @@ async function readBodies(parts: DicomwebParts, request: FastifyRequest, each: (
     if (isConnectionLost(thrown)) throw new MeshError('CANCELLED', 'SENDER_GONE', 'The sender ended the connection within its request.', { cause: thrown });
     refused(asMeshError(thrown));
     return false;
+  }
+}
+
+async function* watched(source: AsyncIterable<Buffer>, arrived: () => void): AsyncGenerator<Buffer, void, undefined> {
+  for await (const chunk of source) {
+    arrived();
+    yield chunk;
   }
 }

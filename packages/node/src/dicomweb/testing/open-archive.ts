@@ -3,6 +3,7 @@ import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { silentLog } from '@meridian/shared/log';
+import type { Clock } from '@meridian/shared/platform/clock';
 import { systemClock } from '@meridian/shared/platform/clock';
 import { systemRandom } from '@meridian/shared/platform/random';
 import { firstString, sequenceItems, type DicomJson } from '../../dicom/json.ts';
@@ -33,9 +34,9 @@ export interface Answer {
   parts(): Promise<{ headers: ReadonlyMap<string, string>; body: Buffer }[]>;
 }
 
-export async function openArchive(overrides: Partial<DicomwebParts> = {}): Promise<Archive> {
+export async function openArchive({ storeClock = systemClock, ...overrides }: Partial<DicomwebParts> & { readonly storeClock?: Clock } = {}): Promise<Archive> {
   const folder = await mkdtemp(path.join(tmpdir(), 'meridian-dicomweb-'));
-  const store = await openStore({ folder, clock: systemClock, random: systemRandom, log: silentLog, limits: { minimumFreeFraction: 0 } });
+  const store = await openStore({ folder, clock: storeClock, random: systemRandom, log: silentLog, limits: { minimumFreeFraction: 0 } });
   const http = await openHttp({ host: '127.0.0.1', port: 0, log: silentLog, limits: { closeGraceMs: 100 } });
   const renderer = openRenderer();
   await http.mount(dicomwebDoor({ store, assigningAuthority: 'HOSPITAL A', coercionFor: () => undefined, renderer, log: silentLog, ...overrides }));
