@@ -4,6 +4,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { freePort, openStoreScp, untilListening } from '@meridian/node/dimse/testing/dcmtk';
 import { CAMPAIGN_NODE } from '../campaigns/kill.ts';
+import { hospitalClient } from '../hospital-client.ts';
 import { serveNode } from '../processes.ts';
 
 /** A C-STORE SCP in a process of its own, over an empty folder. */
@@ -11,6 +12,8 @@ export interface StoreServer {
   readonly port: number;
   readonly pid: number;
   readonly aeTitle: string;
+  /** Objects that it holds. */
+  stored(): Promise<number>;
   /** Stops it and removes what it stored. */
   close(): Promise<void>;
 }
@@ -25,6 +28,7 @@ export const startMeridian: StartServer = async (folder) => {
     port: node.ports['dimse'] ?? 0,
     pid: node.pid,
     aeTitle: 'MERIDIAN',
+    stored: async () => (await hospitalClient(`http://127.0.0.1:${node.ports['http']}`).node()).storage.instances,
     close: async () => {
       await node.stop();
       await rm(folder, { recursive: true, force: true });
@@ -59,8 +63,13 @@ export const startOrthanc: StartServer = async (folder) => {
     await close();
     throw error;
   }
-  return { port, pid: child.pid ?? 0, aeTitle: 'ORTHANC', close };
+  return { port, pid: child.pid ?? 0, aeTitle: 'ORTHANC', stored: () => orthancStored(httpPort), close };
 };
+
+async function orthancStored(httpPort: number): Promise<number> {
+  const response = await fetch(`http://127.0.0.1:${httpPort}/statistics`, { signal: AbortSignal.timeout(30_000) });
+  return ((await response.json()) as { readonly CountInstances: number }).CountInstances;
+}
 
 /** dcmtk's storescp writing what it reads: no index, no flush. A bound, not an archive. */
 export const startStoreScp: StartServer = async (folder) => {
@@ -69,6 +78,7 @@ export const startStoreScp: StartServer = async (folder) => {
     port: scp.port,
     pid: scp.pid,
     aeTitle: 'STORESCP',
+    stored: async () => (await scp.files()).length,
     close: async () => {
       await scp.close();
       await rm(folder, { recursive: true, force: true });

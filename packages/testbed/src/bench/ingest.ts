@@ -33,9 +33,11 @@ export const bench: Bench = {
   describe: 'C-STORE by dcmsend (TCP_NODELAY=1, PDUs of 128 KiB): our node, Orthanc, storescp +B; rounds in turns, the middle of three',
   async run({ log, signal }) {
     if (!isInstalled('dcmsend')) throw new Error("dcmtk is not installed: this bench sends with dcmtk's dcmsend. On Debian: apt install dcmtk");
+    // Without it there is nothing to compare with, and an answer would look like one.
+    if (!isInstalled('Orthanc')) throw new Error('Orthanc is not installed: this bench measures us beside it. On Debian: apt install orthanc');
     const peers: readonly Peer[] = [
       { name: 'meridian', start: startMeridian, most: 4 },
-      ...(isInstalled('Orthanc') ? [{ name: 'orthanc', start: startOrthanc, most: 4 }] : []),
+      { name: 'orthanc', start: startOrthanc, most: 4 },
       // One process serves one association at a time.
       { name: 'storescp', start: startStoreScp, most: 1 },
     ];
@@ -48,7 +50,7 @@ export const bench: Bench = {
         signal.throwIfAborted();
         await measureRound({ peers, folder: join(folder, `round-${round}`), sets, measured, log, round });
       }
-      return result(measured, sets, isInstalled('Orthanc') ? [] : ['Orthanc is not installed, so there is no ratio to it. On Debian: apt install orthanc']);
+      return result(measured, sets);
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
@@ -67,16 +69,26 @@ async function measureRound(options: { peers: readonly Peer[]; folder: string; s
   const servers = new Map<Peer, StoreServer>();
   try {
     for (const peer of peers) servers.set(peer, await peer.start(join(options.folder, peer.name)));
-    for (const server of servers.values()) await send(server, sets.get(WARM_UP), WARM_UP.associations);
+    const sent = new Map<StoreServer, number>();
+    const count = (server: StoreServer, objects: number): unknown => sent.set(server, (sent.get(server) ?? 0) + objects);
+    for (const server of servers.values()) {
+      await send(server, sets.get(WARM_UP), WARM_UP.associations);
+      count(server, WARM_UP.count);
+    }
     for (const [at, one] of CASES.entries()) {
       for (let turn = 0; turn < peers.length; turn += 1) {
         const peer = peers[(turn + at + round) % peers.length];
         const server = peer === undefined ? undefined : servers.get(peer);
         if (peer === undefined || server === undefined || one.associations > peer.most) continue;
         const seconds = await send(server, sets.get(one), one.associations);
+        count(server, one.count);
         measured.add(one.name, peer.name, seconds);
         log(`round ${round + 1}: ${peer.name.padEnd(9)} ${one.name.padEnd(26)} ${((sets.get(one)?.bytes ?? 0) / 1e6 / seconds).toFixed(1)} MB/s`);
       }
+    }
+    for (const [server, objects] of sent) {
+      const stored = await server.stored();
+      if (stored !== objects) throw new Error(`${server.aeTitle} answered Success for ${objects} objects and holds ${stored}: its speed says nothing`);
     }
     for (const [peer, server] of servers) measured.memory(peer.name, await peakMemoryMb(server.pid));
   } finally {
@@ -92,13 +104,25 @@ async function send(server: StoreServer, set: ObjectSet | undefined, association
   const startedAt = performance.now();
   const ran = await Promise.all(
     Array.from({ length: associations }, (_, part) =>
-      dcmtk('dcmsend', ['-pdu', '131072', '--no-halt', '-aec', server.aeTitle, '127.0.0.1', String(server.port), ...files.filter((_file, at) => at % associations === part)], { timeoutMs: 300_000 }),
+      dcmtk('dcmsend', ['-v', '-pdu', '131072', '--no-halt', '-aec', server.aeTitle, '127.0.0.1', String(server.port), ...files.filter((_file, at) => at % associations === part)], { timeoutMs: 300_000 }),
     ),
   );
   const seconds = (performance.now() - startedAt) / 1000;
   const failed = ran.find((one) => one.exitCode !== 0);
   if (failed !== undefined) throw new Error(`dcmsend to ${server.aeTitle} ended with ${failed.exitCode}: ${failed.output.slice(-400)}`);
+  checkAnswers(server.aeTitle, ran.map(({ output }) => output).join('\n'), files.length);
   return seconds;
+}
+
+/**
+ * A refusal is answered faster than an object is stored, and dcmsend ends with 0 all the same: each answer counts by what it says.
+ * @throws Error where the peer did not answer Success for every object
+ */
+export function checkAnswers(aeTitle: string, output: string, objects: number): void {
+  const answers = [...output.matchAll(/Received (?:C-)?Store Response \((.*)\)/gi)].map((match) => match[1] ?? '');
+  const other = answers.find((answer) => answer !== 'Success');
+  if (other !== undefined) throw new Error(`${aeTitle} answered ${other}: refusals are no speed`);
+  if (answers.length !== objects) throw new Error(`${aeTitle} answered Success ${answers.length} times for ${objects} objects`);
 }
 
 /** Seconds of every round and peak memory, by server. */
@@ -117,7 +141,7 @@ class Measured {
   }
 }
 
-function result(measured: Measured, sets: ReadonlyMap<Case, ObjectSet>, notes: readonly string[]): BenchResult {
+function result(measured: Measured, sets: ReadonlyMap<Case, ObjectSet>): BenchResult {
   const rows = CASES.flatMap((one) =>
     [...(measured.seconds.get(one.name) ?? [])].map(([server, seconds]) => {
       const rates = seconds.map((each) => (sets.get(one)?.bytes ?? 0) / 1e6 / each);
@@ -136,7 +160,7 @@ function result(measured: Measured, sets: ReadonlyMap<Case, ObjectSet>, notes: r
     rows,
     ratios: Object.fromEntries(ratios.filter((entry): entry is [string, number] => entry[1] !== undefined)),
     peakMemoryMb: Object.fromEntries([...measured.peaks].map(([peer, mb]) => [peer, Math.round(mb)])),
-    notes: ['ours flushes the file and the index row before Success; Orthanc flushes its file alone; storescp flushes nothing', ...notes],
+    notes: ['ours flushes the file and the index row before Success; Orthanc flushes its file alone; storescp flushes nothing'],
   };
 }
 
