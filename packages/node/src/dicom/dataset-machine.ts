@@ -2,6 +2,8 @@ import { DEFAULT_CHARACTER_SET, characterSetOf } from './character-sets.ts';
 import type { BulkValue, Frame, PixelDataPlace } from './dataset-places.ts';
 import { dictionaryEntry, tagText } from './dictionary.ts';
 import { UNDEFINED_LENGTH, emptyElementHeader, readElementHeader, readTag } from './element-header.ts';
+import { addCost, BULK_URI_JSON_BYTES, ELEMENT_JSON_BYTES } from './header-cost.ts';
+import type { HeaderCost } from './header-cost.ts';
 import { refuse } from './header-limits.ts';
 import type { HeaderLimits } from './header-limits.ts';
 import { bulkUri } from './json.ts';
@@ -45,6 +47,7 @@ export class DatasetMachine {
   private skipLength = 0;
   private elements = 0;
   private keptBytes = 0;
+  private readonly cost: HeaderCost = { values: 0, jsonBytes: 0 };
   private depth = 0;
   private readonly noteRepair = (): void => { this.charactersRepaired = true; };
 
@@ -83,6 +86,11 @@ export class DatasetMachine {
       at += used;
       this.position += used;
     }
+  }
+
+  /** Bytes of the header as DICOM JSON, or more. */
+  get jsonBytes(): number {
+    return this.cost.jsonBytes;
   }
 
   /** Checks that the data set is whole, with `rest` the bytes left over. @throws MeshError DICOM_TRUNCATED, DICOM_LENGTH_LIE, DICOM_MALFORMED */
@@ -128,6 +136,8 @@ export class DatasetMachine {
       const implicit = frame.explicit && header.vr === 'UN' && !(isUnknown && length >= 16 && vrOfCode(window.readUInt16BE(valueAt + 12)) !== undefined);
       return this.large(frame, tag, vr, { start, length, headerBytes, implicit });
     }
+    addCost(this.cost, vr, window, valueAt, valueAt + length);
+    this.checkCost();
     const littleEndian = frame.littleEndian || isUnknown;
     const element = decodeValue({ vr, bytes: window, start: valueAt, end: valueAt + length, littleEndian, characterSet: frame.characterSet }, this.noteRepair);
     const isFirst = this.keep(frame, tag, element);
@@ -142,6 +152,7 @@ export class DatasetMachine {
     const { start, length, headerBytes, implicit } = place;
     const isTopPixels = this.stack.length === 1 && PIXEL_TAGS.has(tag);
     const isUndefined = length === UNDEFINED_LENGTH;
+    this.cost.jsonBytes += BULK_URI_JSON_BYTES;
     // A compressed syntax with native pixel data: neither we nor the receiver could tell what the bytes are.
     if (isTopPixels && !isUndefined && length > 0 && this.syntax.encapsulated && tag === 0x7fe0_0010) throw refuse('DICOM_WRONG_TRANSFER_SYNTAX');
     if (isTopPixels && this.pixelData === undefined) {
@@ -257,6 +268,13 @@ export class DatasetMachine {
     this.keptBytes += bytes;
     if (++this.elements > this.limits.maxElements) throw refuse('DICOM_TOO_MANY_ELEMENTS');
     if (this.keptBytes > this.limits.maxHeaderBytes) throw refuse('DICOM_TOO_LARGE_HEADER');
+    this.cost.jsonBytes += ELEMENT_JSON_BYTES;
+    this.checkCost();
+  }
+
+  /** Few bytes may be many values: they are counted before anything is made of them. */
+  private checkCost(): void {
+    if (this.cost.values > this.limits.maxValues || this.cost.jsonBytes > this.limits.maxJsonBytes) throw refuse('DICOM_TOO_LARGE_HEADER');
   }
 
   /** Alternatives of PS3.6 settled by the data set (PS3.5 A.1): signedness by Pixel Representation, else words. */

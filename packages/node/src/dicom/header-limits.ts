@@ -7,6 +7,10 @@ export interface HeaderLimits {
   readonly maxHeaderBytes: number;
   /** A longer value is not kept: its place is recorded. */
   readonly maxKeptValueBytes: number;
+  /** Values of all elements together, before they are decoded; see {@link HeaderCost}. */
+  readonly maxValues: number;
+  /** Bytes of the header as DICOM JSON, by a count that is never too low. */
+  readonly maxJsonBytes: number;
   readonly maxElements: number;
   /** Elements of one data set or item: a larger table would hold the event loop while it grows. */
   readonly maxElementsPerSet: number;
@@ -23,6 +27,8 @@ export interface HeaderLimits {
 export const DEFAULT_HEADER_LIMITS: HeaderLimits = {
   maxHeaderBytes: 16 * 1024 * 1024,
   maxKeptValueBytes: 64 * 1024,
+  maxValues: 2_000_000,
+  maxJsonBytes: 32 * 1024 * 1024,
   maxElements: 2_000_000,
   maxElementsPerSet: 50_000,
   maxDepth: 64,

@@ -21,6 +21,8 @@ export interface DicomHeader {
   readonly totalBytes: number;
   /** Bytes before pixel data; where there is none, up to the end of the last element. */
   readonly headerBytes: number;
+  /** Bytes of `dataset` as JSON text, or somewhat more. */
+  readonly jsonBytes: number;
   /** Some text did not fit its declared character set and was read in another. */
   readonly charactersRepaired: boolean;
   /** Elements of the top level in file order: tag as a 32-bit number, and where it begins. */
@@ -69,6 +71,7 @@ export function createHeaderReader(options: { readonly transferSyntaxUid: string
         bulk: machine.bulk,
         totalBytes,
         headerBytes: machine.pixelData?.elementOffset ?? machine.paddingOffset ?? machine.position,
+        jsonBytes: machine.jsonBytes,
         charactersRepaired: machine.charactersRepaired,
         topLevel: { tags: machine.topTags, offsets: machine.topOffsets },
       };

@@ -62,14 +62,15 @@ export interface StoredBytes {
   readonly file: WholeFile | undefined;
 }
 
-/** Puts together what the tables need of an instance. */
-export function commitRecord(source: IngestSource, identity: DicomIdentity, dataset: DicomJson, stored: StoredBytes): CommitRecord {
+/** Puts together what the tables need of an instance. @param header.text the data set as JSON */
+export function commitRecord(source: IngestSource, identity: DicomIdentity, header: { readonly dataset: DicomJson; readonly text: string }, stored: StoredBytes): CommitRecord {
+  const { dataset, text } = header;
   return {
     identity,
     laterality: firstString(dataset, '00200060') ?? firstString(dataset, '00200062') ?? '',
     assigningAuthority: authorityOf(source, identity),
     personIds: personIdsOf(identity, source),
-    header: JSON.stringify(dataset),
+    header: text,
     transferSyntaxUid: source.transferSyntaxUid,
     bytes: stored.bytes,
     sha256: stored.sha256,

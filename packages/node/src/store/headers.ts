@@ -7,7 +7,7 @@ import type { StoreSchema } from './schema.ts';
 
 const DICTIONARY_CACHE_SIZE = 64;
 const BATCH = 500;
-/** A header keeps at most 16 MiB of values; as JSON text they may take a few times that. */
+/** Far above what the header reader lets through (`maxJsonBytes`): what was stored can be read. */
 const MAX_HEADER_BYTES = 128 * 1024 * 1024;
 
 /** Stored headers: raw-deflated JSON with the first header of the series as dictionary. */

@@ -3,6 +3,7 @@ import type { Logger } from '@meridian/shared/log';
 import { createHeaderReader, type DicomHeader } from '../dicom/header-reader.ts';
 import { identityOf, type DicomIdentity } from '../dicom/identity.ts';
 import { firstString, type DicomJson } from '../dicom/json.ts';
+import { jsonTextOf } from '../dicom/json-text.ts';
 import { part10Prefix } from '../dicom/part10.ts';
 import { TAG } from '../dicom/tags.ts';
 import { encodingOf } from '../dicom/transfer-syntaxes.ts';
@@ -122,7 +123,8 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
     joined = undefined;
     const { header, identity, digests, dataSetOffset: offset, file } = await finish();
     const stored = { bytes, ...digests, dataSetOffset: offset, blob, blobFolder: disk.isOfThisMachine === true ? blobs.pathOf('') : undefined, file };
-    return { identity, digests, result: await parts.commit.add(commitRecord(source, identity, header.dataset, stored)) };
+    const text = await jsonTextOf(header.dataset, header.jsonBytes);
+    return { identity, digests, result: await parts.commit.add(commitRecord(source, identity, { dataset: header.dataset, text }, stored)) };
   };
 
   /** The row stands: whatever fails from here on must not take its file away. */
