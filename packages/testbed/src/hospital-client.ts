@@ -21,6 +21,7 @@ export interface HistoryStudy {
   readonly instanceCount: number;
   readonly holders: readonly { readonly nodeId: string; readonly name: string; readonly self: boolean }[];
   readonly held: 'local' | 'copy' | 'partial' | 'no';
+  readonly locked?: boolean;
   readonly consent: 'allowed' | 'refused' | 'own';
   readonly consentReason?: string;
   readonly mismatch?: readonly { readonly field: string; readonly local: string; readonly fetched: string }[];

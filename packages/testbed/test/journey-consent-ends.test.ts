@@ -82,3 +82,18 @@ test('a denial of the holder ends what it is sending at once', async () => {
   await rooms('m').consent.undeny(denial);
   expect(await fetchTo('c', person, 'denied')).toBe('done');
 });
+
+test('a copy may not be read after its consent has run out; a new consent lets it be fetched again', async () => {
+  const person = somebody();
+  await hold('m', imageOf('expires', person));
+  await client('c').recordConsent({ personId: person, validForMs: 6_000 });
+  expect(await fetchTo('c', person, 'expires')).toBe('done');
+  expect(await read('c', 'expires')).toBe('read');
+  await until(async () => (await read('c', 'expires')) !== 'read', 'the end of the consent', 15_000);
+  expect(await read('c', 'expires')).toMatch(/^COPY_LOCKED: .* has run out/);
+  expect(await seen('c', person, 'expires')).toMatchObject({ held: 'copy', locked: true, consent: 'refused', consentReason: 'CONSENT_EXPIRED' });
+  await client('c').recordConsent({ personId: person });
+  expect(await seen('c', person, 'expires')).toMatchObject({ held: 'copy', locked: true, consent: 'allowed' });
+  expect(await fetchTo('c', person, 'expires')).toBe('done');
+  expect(await read('c', 'expires')).toBe('read');
+});

@@ -24,6 +24,12 @@ export interface HeldInstance extends HeldInstances {
   readonly instance: InstanceRow;
 }
 
+const LOCK_SENTENCES: Readonly<Record<NonNullable<StudyRow['lockReason']>, string>> = {
+  CONSENT_REVOKED: 'The consent under which this copy was fetched has been withdrawn. It may not be opened any more.',
+  CONSENT_REFUSED: 'The patient refuses that this hospital reads images of others. This copy may not be opened any more.',
+  CONSENT_EXPIRED: 'The consent under which this copy was fetched has run out. Ask the patient for a new one and fetch the study again: what is here already is not sent twice.',
+};
+
 /**
  * The study of an address, if it may be read.
  * @throws MeshError INVALID_ARGUMENT / UID_INVALID; NOT_FOUND / STUDY_UNKNOWN; PERMISSION_DENIED / COPY_LOCKED
@@ -31,7 +37,7 @@ export interface HeldInstance extends HeldInstances {
 export async function heldStudy(parts: DicomwebParts, study: string): Promise<StudyRow> {
   const row = await parts.store.studies.study(parseStudyInstanceUid(study));
   if (row === undefined) throw new MeshError('NOT_FOUND', 'STUDY_UNKNOWN', 'This node holds no study of this UID. Ask for the patient\'s history to see who does.');
-  if (row.locked) throw new MeshError('PERMISSION_DENIED', 'COPY_LOCKED', 'The consent under which this copy was fetched has been withdrawn. It may not be opened any more.');
+  if (row.locked) throw new MeshError('PERMISSION_DENIED', 'COPY_LOCKED', LOCK_SENTENCES[row.lockReason ?? 'CONSENT_REVOKED']);
   return row;
 }
 

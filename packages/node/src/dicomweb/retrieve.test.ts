@@ -188,13 +188,14 @@ test('a locked copy is refused everywhere, and a linked one is served under the 
     const held = real.store;
     const locked = { ...held, studies: { ...held.studies, study: async (uid: string) => {
       const row = await held.studies.study(uid);
-      return row === undefined ? undefined : { ...row, locked: true };
+      return row === undefined ? undefined : { ...row, locked: true, lockReason: 'CONSENT_EXPIRED' as const };
     } } };
     const door = await openArchive({ store: locked });
     try {
       for (const address of [first, `/studies/${STUDY}`, `${first}/metadata`, `${first}/frames/1`, `${first}/rendered`, `${first}/thumbnail`, `${first}/bulkdata/7FE00010`, `/studies/${STUDY}/series`]) {
         expect([address, ...reasonOf(await ask(door, address))]).toEqual([address, 403, 'COPY_LOCKED']);
       }
+      expect((await ask(door, first)).json()).toMatchObject({ detail: expect.stringContaining('has run out') as unknown });
       expect((await ask(door, '/instances')).json()).toEqual([]);
     } finally {
       await door.close();

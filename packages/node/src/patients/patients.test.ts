@@ -7,7 +7,7 @@ import type { Store } from '../store/store.ts';
 import { coerceDataset } from '../dicom/coerce.ts';
 import type { PatientRow, StudyRow } from '../store/rows.ts';
 import { CT_IMAGE_STORAGE, EXPLICIT_LE, makeHeader, makeInstance } from '../store/testing/data-sets.ts';
-import { send, usingStore } from '../store/testing/stores.ts';
+import { manualClock, send, usingStore } from '../store/testing/stores.ts';
 import { coercionFor } from './coercion.ts';
 import { compareDemographics } from './demographics.ts';
 import { openPatients } from './patients.ts';
@@ -125,3 +125,33 @@ test('a typed local id links the copy alone: the patient who has it gets no pers
     expect(await store.studies.personIdsOfPatient(zhao.pk)).toEqual([]);
     expect(await store.studies.studiesOfPerson(PERSON)).toEqual([]);
   }));
+
+test('a copy may be read as long as its consent carries it, and again on a later one', () => {
+  const clock = manualClock();
+  return usingStore({ clock }, async (store, { reopen }) => {
+    await send(store, makeInstance({ residentId: PERSON.value }));
+    const own = await openPatients({ store, assigningAuthority: 'HOSPITAL', random: systemRandom }).localPatientFor(PERSON);
+    const validUntilEpochMs = clock.now() + 60_000;
+    await store.fetched.begin({ ...fetchOf(own.pk), consentId: 'c-1', validUntilEpochMs });
+    await send(store, instance(1), fromPeer);
+    expect(await store.studies.study('7')).toMatchObject({ locked: false });
+    expect(await store.fetched.get('7')).toMatchObject({ consentHash, consentId: 'c-1', validUntilEpochMs, locked: false });
+    expect(await store.fetched.lockExpired()).toEqual([]);
+    clock.advance(60_000);
+    // Refused in the very instant, before anything has marked it.
+    expect(await store.studies.study('7')).toMatchObject({ locked: true, lockReason: 'CONSENT_EXPIRED' });
+    expect(await store.fetched.lockExpired()).toEqual(['7']);
+    expect(await store.fetched.lockExpired()).toEqual([]);
+    store = await reopen();
+    expect(await store.studies.study('7')).toMatchObject({ locked: true, lockReason: 'CONSENT_EXPIRED' });
+    // The very consent does not open it again, a later one does.
+    await store.fetched.begin({ ...fetchOf(own.pk), consentId: 'c-1', validUntilEpochMs });
+    expect(await store.studies.study('7')).toMatchObject({ locked: true });
+    await store.fetched.rest('7', { consentHash: 'd'.repeat(64), consentId: 'c-2', validUntilEpochMs: validUntilEpochMs + 120_000 });
+    const study = await store.studies.study('7');
+    expect([study?.locked, study?.lockReason]).toEqual([false, undefined]);
+    expect(await store.fetched.lock(consentHash)).toEqual([]);
+    expect(await store.fetched.lock('d'.repeat(64), 'CONSENT_REFUSED')).toEqual(['7']);
+    expect(await store.studies.study('7')).toMatchObject({ locked: true, lockReason: 'CONSENT_REFUSED' });
+  });
+});

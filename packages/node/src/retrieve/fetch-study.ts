@@ -7,6 +7,7 @@ import { decodeManifest } from '@meridian/shared/manifest';
 import { signingKeysOf } from '@meridian/shared/trust-list';
 import { refusal } from '../transfer/close-reason.ts';
 import { fetchStudy as transferStudy, type FetchProgress, type FetchResult } from '../transfer/fetch.ts';
+import { basisOf } from './copy-locks.ts';
 import type { JoinedParts, Mismatch } from './ports.ts';
 import { purposeOfUse, remoteStudies } from './remote-studies.ts';
 
@@ -111,7 +112,7 @@ async function fetchFrom(parts: JoinedParts, from: OneHolder, run: Parameters<ty
     clock: parts.clock,
     log: parts.log,
     grant,
-    renewGrant: async (signal) => (await askGrant(parts, from, signal)).grant,
+    renewGrant: (signal) => renewGrant(parts, from, { ...run, signal }),
     manifest,
     holderKeys: signingKeysOf(entry, parts.clock.now()),
     holderNode,
@@ -124,6 +125,16 @@ async function fetchFrom(parts: JoinedParts, from: OneHolder, run: Parameters<ty
   const stored = await parts.store.studies.study(order.studyInstanceUid);
   const mismatch = stored === undefined ? [] : parts.patients.compareDemographics(patient, stored.patient);
   return { ...result, studyInstanceUid: order.studyInstanceUid, holderNode, linkedTo: { patientPk: patient.pk, patientId: patient.patientId }, mismatch };
+}
+
+/** A grant in place of the one that runs out. The consent that it rests on is what the fetch and the copy rest on from now on. */
+async function renewGrant(parts: JoinedParts, from: OneHolder, run: Parameters<typeof fetchFromHolders>[2]): Promise<string> {
+  const { grant } = await askGrant(parts, from, run.signal);
+  const consent = await parts.mesh.consent.receive(readGrant(grant).cst.statement);
+  run.onBasis({ consent });
+  await refuseIfWithdrawn(parts, from.patientKeys, consent);
+  await parts.store.fetched.rest(from.order.studyInstanceUid, basisOf(consent));
+  return grant;
 }
 
 async function askGrant(parts: JoinedParts, { order, holderNode, patientKeys }: OneHolder, signal: AbortSignal): Promise<{ grant: string; manifest: SignedObject }> {

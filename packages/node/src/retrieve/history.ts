@@ -37,6 +37,8 @@ export interface HistoryStudy {
   readonly bytes: number;
   readonly holders: readonly HistoryHolder[];
   readonly held: 'local' | 'copy' | 'partial' | 'no';
+  /** A copy that is kept and may not be opened: its consent was withdrawn or has run out. */
+  readonly locked?: boolean;
   readonly consent: 'allowed' | 'refused' | 'own';
   readonly consentReason?: string;
   readonly mismatch?: readonly Mismatch[];
@@ -109,6 +111,7 @@ async function ofLocal(parts: RetrieveParts, row: StudyRow, elsewhere: readonly 
     bytes: isCopy && remote !== undefined ? Math.max(remote.bytes, row.bytes) : row.bytes,
     holders: [self, ...(remote?.holders ?? [])],
     held: isCopy ? (row.complete ? 'copy' : 'partial') : 'local',
+    ...(row.locked ? { locked: true } : {}),
     ...consentOfLocal(row, isCopy, remote),
     ...(mismatch.length === 0 ? {} : { mismatch }),
     ...(progress === undefined ? {} : { progress }),
@@ -118,7 +121,8 @@ async function ofLocal(parts: RetrieveParts, row: StudyRow, elsewhere: readonly 
 function consentOfLocal(row: StudyRow, isCopy: boolean, remote: HistoryStudy | undefined): Pick<HistoryStudy, 'consent' | 'consentReason'> {
   if (!isCopy) return { consent: 'own' };
   if (remote?.consent === 'refused') return { consent: 'refused', ...(remote.consentReason === undefined ? {} : { consentReason: remote.consentReason }) };
-  return row.locked ? { consent: 'refused', consentReason: 'CONSENT_REVOKED' } : { consent: 'allowed' };
+  // A new consent does not open the copy by itself; it lets it be fetched again.
+  return row.locked && remote === undefined ? { consent: 'refused', consentReason: row.lockReason ?? 'CONSENT_REVOKED' } : { consent: 'allowed' };
 }
 
 /** @param studies the same study at one or more hospitals; the first that may be fetched speaks for it, else the newest. */

@@ -14,5 +14,7 @@ export const MAX_RETRY_MS = 30_000;
 export const TRIES_BEFORE_TELLING = 6;
 /** An interrupted fetch is given up after this. */
 export const GIVE_UP_AFTER_MS = 24 * 3_600_000;
+/** How often copies are looked for whose consent has run out. */
+export const VALIDITY_LOOK_MS = 10_000;
 /** Ended fetches that the list still shows. */
 export const ENDED_FETCHES_SHOWN = 100;

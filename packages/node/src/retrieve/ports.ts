@@ -9,6 +9,7 @@ import type { TrustView } from '@meridian/shared/trust-list';
 import type { IndexChannel } from '../federation/federation.ts';
 import type { PeerHost } from '../peer/peer-host.ts';
 import type { PatientRow, StudyRow } from '../store/rows.ts';
+import type { LockReason } from '../store/schema.ts';
 import type { AuditSink, FetchStore } from '../transfer/ports.ts';
 
 /** One difference between the local patient and the fetched one, shown before anything is opened. */
@@ -26,8 +27,10 @@ export interface RetrieveStore extends FetchStore {
   };
   readonly fetched: FetchStore['fetched'] & {
     progress(studyInstanceUid: string): Promise<{ readonly expected: number; readonly verified: number; readonly bytesExpected: number; readonly bytesVerified: number } | undefined>;
-    lock(consentHash: string): Promise<unknown>;
-    list(): Promise<readonly { readonly studyInstanceUid: string; readonly manifest: Buffer; readonly consentHash: string; readonly locked: boolean }[]>;
+    lock(consentHash: string, reason?: LockReason): Promise<unknown>;
+    lockExpired(): Promise<readonly string[]>;
+    rest(studyInstanceUid: string, basis: { readonly consentHash: string; readonly consentId: string; readonly validUntilEpochMs: number }): Promise<void>;
+    list(): Promise<readonly { readonly studyInstanceUid: string; readonly manifest: Buffer; readonly consentHash: string; readonly validUntilEpochMs?: number; readonly locked: boolean }[]>;
   };
 }
 

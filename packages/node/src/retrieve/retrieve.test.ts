@@ -3,14 +3,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import type { ConsentStatement } from '@meridian/shared/consent';
+import { openConsent, signConsent, type ConsentStatement } from '@meridian/shared/consent';
 import { MeshError } from '@meridian/shared/errors';
-import { ManifestStatus, type InstanceEntry } from '@meridian/shared/generated/meridian/v1/manifest';
+import { ManifestStatus, type InstanceEntry, type StudyManifest } from '@meridian/shared/generated/meridian/v1/manifest';
 import { ConsentOutlook, CoverageState } from '@meridian/shared/generated/meridian/v1/query';
 import { parsePersonId, type NodeId } from '@meridian/shared/identifiers';
 import { silentLog } from '@meridian/shared/log';
-import { encodeInstanceList, instanceListDigest, signManifest } from '@meridian/shared/manifest';
-import { systemClock } from '@meridian/shared/platform/clock';
+import { decodeManifest, encodeInstanceList, instanceListDigest, signManifest } from '@meridian/shared/manifest';
+import { systemClock, type Clock } from '@meridian/shared/platform/clock';
 import { systemRandom } from '@meridian/shared/platform/random';
 import { openTestNetwork, type TestMember, type TestNetwork } from '../peer/test-network.ts';
 import { openPatients } from '../patients/patients.ts';
@@ -36,7 +36,7 @@ let consent: TestConsent;
 let server: TransferServer;
 let audit: TestAudit;
 let retrieve: Retrieve;
-let index: { reachable: boolean; denial: string | undefined };
+let index: { reachable: boolean; denial: string | undefined; renewedOn: ConsentStatement | undefined; grants: number };
 let revoked: ((statement: ConsentStatement) => void)[];
 let known: ConsentStatement[];
 /** How often looking up what is known of a consent still fails. */
@@ -80,7 +80,9 @@ async function openAsker(changes: Partial<RetrieveParts> = {}): Promise<Retrieve
       };
     }
     if (index.denial !== undefined) throw new MeshError('PERMISSION_DENIED', index.denial as 'NO_CONSENT', 'as the index says it');
-    return { grant: { compact: consent.grant() }, expiresAtEpochMs: 0n, manifests: [signed] };
+    const on = index.grants > 0 ? index.renewedOn : undefined;
+    index.grants += 1;
+    return { grant: { compact: consent.grant(on === undefined ? {} : { cst: { hash: on.hash, seq: on.seq, statement: on.compact } }) }, expiresAtEpochMs: 0n, manifests: [signed] };
   };
   return openRetrieve({
     folder,
@@ -101,9 +103,9 @@ async function openAsker(changes: Partial<RetrieveParts> = {}): Promise<Retrieve
       },
       consent: {
         async receive(compact) {
-          expect(compact).toBe(consent.consent.compact);
-          if (!known.includes(consent.consent)) known.push(consent.consent);
-          return consent.consent;
+          const statement = [consent.consent, index.renewedOn].find((one) => one?.compact === compact)!;
+          if (!known.includes(statement)) known.push(statement);
+          return statement;
         },
         knownFor: async () => known,
         related: async () => {
@@ -138,7 +140,7 @@ beforeEach(async () => {
   await fill(holderStore, 'L-77');
   // The person's own record here; somebody typed another birthday. That both hospitals call her L-77 means nothing.
   await send(askerStore, makeInstance({ study: LOCAL_STUDY, patientId: 'L-77', residentId: PERSON.value, birthDate: '19900308', studyDate: '20250101' }), { assigningAuthority: 'HOSPITAL-2' });
-  index = { reachable: true, denial: undefined };
+  index = { reachable: true, denial: undefined, renewedOn: undefined, grants: 0 };
   revoked = [];
   known = [];
   faults = 0;
@@ -229,6 +231,29 @@ test('a withdrawal that came while the node was down locks the copy at the next 
   retrieve = await openAsker();
   for (let look = 0; look < 500 && (await askerStore.studies.study(STUDY_UID))?.locked !== true; look += 1) await systemClock.sleep(10);
   expect(await askerStore.studies.study(STUDY_UID)).toMatchObject({ locked: true });
+});
+
+test('a grant that is renewed on another consent puts fetch and copy on that one', async () => {
+  const { hash: _hash, compact: _compact, ...claims } = consent.consent;
+  const other = openConsent(signConsent({ ...claims, consentId: 'c-2', seq: 7, validUntilEpochMs: claims.validUntilEpochMs + 60_000 }, asker.signingKey), [asker.signingKey.publicKey]);
+  index.renewedOn = other;
+  // Four fifths of a grant's five minutes pass at once.
+  const clock: Clock = { ...systemClock, after: (ms, callback) => systemClock.after(ms === 240_000 ? 1 : ms, callback) };
+  await retrieve.close();
+  retrieve = await openAsker({ clock });
+  await retrieve.fetch(order());
+  expect(index.grants).toBeGreaterThan(1);
+  expect(await askerStore.fetched.get(STUDY_UID)).toMatchObject({ consentHash: other.hash, consentId: 'c-2', validUntilEpochMs: other.validUntilEpochMs, locked: false });
+  known.push(consent.revoke());
+  for (const listener of revoked) listener(known.at(-1)!);
+  const withdrawn = openConsent(signConsent({ ...claims, consentId: 'c-2', seq: 8, status: 'revoked' }, asker.signingKey), [asker.signingKey.publicKey]);
+  await systemClock.sleep(50);
+  expect(await askerStore.studies.study(STUDY_UID)).toMatchObject({ locked: false });
+  known.push(withdrawn);
+  for (const listener of revoked) listener(withdrawn);
+  for (let look = 0; look < 500 && (await askerStore.studies.study(STUDY_UID))?.locked !== true; look += 1) await systemClock.sleep(10);
+  expect(await askerStore.studies.study(STUDY_UID)).toMatchObject({ locked: true, lockReason: 'CONSENT_REVOKED' });
+  expect((await history()).studies[0]).toMatchObject({ locked: true });
 });
 
 test('a fetch that a restart interrupts goes on by itself and asks for the rest alone', async () => {

@@ -46,6 +46,7 @@ export async function openRetrieve(parts: RetrieveParts): Promise<Retrieve> {
     queue.withdraw(statement);
     track(locks.withdraw(statement));
   });
+  locks.watchValidity();
   track(locks.reconcile());
 
   return {

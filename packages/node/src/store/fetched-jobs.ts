@@ -1,7 +1,7 @@
 // Runs in the writer thread.
 import type { JobDatabase } from '@meridian/shared/database';
 import { addChange, fillDemographics } from './commit-instances.ts';
-import type { StoreSchema } from './schema.ts';
+import type { LockReason, StoreSchema } from './schema.ts';
 
 type ExpectedRow = Omit<StoreSchema['expected_instance'], 'study_instance_uid' | 'position' | 'sha256' | 'pixel_sha256' | 'chunk_sha256'> & { sha256: Uint8Array; pixel_sha256: Uint8Array; chunk_sha256: Uint8Array };
 
@@ -13,6 +13,8 @@ export interface BeginFetch {
   readonly manifestSha256: Uint8Array;
   readonly version: number;
   readonly consentHash: string;
+  readonly consentId: string;
+  readonly validUntilEpochMs: number | null;
   readonly localPatientPk: number | null;
   readonly expectedBytes: number;
   readonly expected: readonly ExpectedRow[];
@@ -23,14 +25,16 @@ export interface BeginFetch {
 export function beginFetch(database: JobDatabase, step: BeginFetch): void {
   database.prepare('DELETE FROM expected_instance WHERE study_instance_uid = ?').run(step.studyInstanceUid);
   // A lock stays on a copy that is fetched again under the very consent that was withdrawn.
-  database.prepare(`INSERT INTO fetched_study (study_instance_uid, holder_node, manifest, manifest_sha256, version, consent_hash, local_patient_pk, expected_instances, expected_bytes, begun_epoch_ms)
-      VALUES (@studyInstanceUid, @holderNode, @manifest, @manifestSha256, @version, @consentHash, @localPatientPk, @count, @expectedBytes, @nowEpochMs)
+  database.prepare(`INSERT INTO fetched_study (study_instance_uid, holder_node, manifest, manifest_sha256, version, consent_hash, local_patient_pk, expected_instances, expected_bytes, begun_epoch_ms,
+        consent_id, valid_until_epoch_ms)
+      VALUES (@studyInstanceUid, @holderNode, @manifest, @manifestSha256, @version, @consentHash, @localPatientPk, @count, @expectedBytes, @nowEpochMs, @consentId, @validUntilEpochMs)
       ON CONFLICT (study_instance_uid) DO UPDATE SET holder_node = excluded.holder_node, manifest = excluded.manifest, complete = CASE WHEN manifest_sha256 = excluded.manifest_sha256 THEN complete ELSE 0 END,
         manifest_sha256 = excluded.manifest_sha256, version = excluded.version, locked = CASE WHEN consent_hash = excluded.consent_hash THEN locked ELSE 0 END,
+        lock_reason = CASE WHEN consent_hash = excluded.consent_hash THEN lock_reason ELSE '' END, consent_id = excluded.consent_id, valid_until_epoch_ms = excluded.valid_until_epoch_ms,
         consent_hash = excluded.consent_hash, local_patient_pk = coalesce(excluded.local_patient_pk, local_patient_pk), expected_instances = excluded.expected_instances,
         expected_bytes = excluded.expected_bytes`).run({
     studyInstanceUid: step.studyInstanceUid, holderNode: step.holderNode, manifest: step.manifest, manifestSha256: step.manifestSha256, version: step.version,
-    consentHash: step.consentHash, localPatientPk: step.localPatientPk, count: step.expected.length, expectedBytes: step.expectedBytes, nowEpochMs: step.nowEpochMs,
+    consentHash: step.consentHash, consentId: step.consentId, validUntilEpochMs: step.validUntilEpochMs, localPatientPk: step.localPatientPk, count: step.expected.length, expectedBytes: step.expectedBytes, nowEpochMs: step.nowEpochMs,
   });
   const insert = database.prepare(`INSERT INTO expected_instance (study_instance_uid, position, series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, bytes, sha256, pixel_sha256,
       chunk_sha256, instance_number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`);
@@ -54,13 +58,29 @@ export function completeFetch(database: JobDatabase, step: { studyInstanceUid: s
 }
 
 /** Locks or unlocks the copies that rest on a consent. @returns their study UIDs, of those that changed */
-export function lockCopies(database: JobDatabase, step: { consentHash: string; locked: 0 | 1; nowEpochMs: number }): string[] {
+export function lockCopies(database: JobDatabase, step: { consentHash: string; locked: 0 | 1; reason: LockReason | ''; nowEpochMs: number }): string[] {
   const rows = database.prepare('SELECT study_instance_uid FROM fetched_study WHERE consent_hash = ? AND locked <> ?').all(step.consentHash, step.locked) as { study_instance_uid: string }[];
   for (const { study_instance_uid: uid } of rows) {
-    database.prepare('UPDATE fetched_study SET locked = ? WHERE study_instance_uid = ?').run(step.locked, uid);
+    database.prepare('UPDATE fetched_study SET locked = ?, lock_reason = ? WHERE study_instance_uid = ?').run(step.locked, step.reason, uid);
     addChange(database, { kind: step.locked === 1 ? 'copy-locked' : 'copy-unlocked', studyInstanceUid: uid, version: 0, nowEpochMs: step.nowEpochMs, detail: {} });
   }
   return rows.map(({ study_instance_uid: uid }) => uid);
+}
+
+/** Locks the copies whose consent has run out. @returns their study UIDs */
+export function lockExpiredCopies(database: JobDatabase, step: { nowEpochMs: number }): string[] {
+  const rows = database.prepare('SELECT study_instance_uid FROM fetched_study WHERE locked = 0 AND valid_until_epoch_ms <= ?').all(step.nowEpochMs) as { study_instance_uid: string }[];
+  for (const { study_instance_uid: uid } of rows) {
+    database.prepare(`UPDATE fetched_study SET locked = 1, lock_reason = 'CONSENT_EXPIRED' WHERE study_instance_uid = ?`).run(uid);
+    addChange(database, { kind: 'copy-locked', studyInstanceUid: uid, version: 0, nowEpochMs: step.nowEpochMs, detail: {} });
+  }
+  return rows.map(({ study_instance_uid: uid }) => uid);
+}
+
+/** Puts a copy on another consent; it stays locked where it is the very consent under which it was locked. */
+export function restCopy(database: JobDatabase, step: { studyInstanceUid: string; consentHash: string; consentId: string; validUntilEpochMs: number }): void {
+  database.prepare(`UPDATE fetched_study SET locked = CASE WHEN consent_hash = @consentHash THEN locked ELSE 0 END, lock_reason = CASE WHEN consent_hash = @consentHash THEN lock_reason ELSE '' END,
+      consent_hash = @consentHash, consent_id = @consentId, valid_until_epoch_ms = @validUntilEpochMs WHERE study_instance_uid = @studyInstanceUid`).run(step);
 }
 
 /** What {@link ensurePatient} needs. */

@@ -6,7 +6,7 @@ import type { Clock } from '@meridian/shared/platform/clock';
 import { sql } from 'kysely';
 import type { BeginFetch } from './fetched-jobs.ts';
 import { optional } from './rows.ts';
-import type { StoreSchema } from './schema.ts';
+import type { LockReason, StoreSchema } from './schema.ts';
 import type { Settle } from './settle.ts';
 
 /** A study that comes, or came, from a peer. */
@@ -19,6 +19,9 @@ export interface FetchedStudy {
   readonly version: number;
   /** Hex SHA-256 of the consent statement it rests on. */
   readonly consentHash: string;
+  readonly consentId: string;
+  /** When that consent runs out; unknown of a copy that an older version fetched. */
+  readonly validUntilEpochMs?: number;
   readonly localPatientPk?: number;
   readonly complete: boolean;
   readonly locked: boolean;
@@ -38,7 +41,7 @@ export interface FetchedStudies {
   /** Notes what is to come; again, to resume or for a newer version. Durable when it resolves. */
   begin(fetch: {
     readonly studyInstanceUid: string; readonly holderNode: NodeId; readonly manifest: Uint8Array; readonly manifestSha256: Uint8Array; readonly version: number;
-    readonly expected: InstanceList; readonly consentHash: string; readonly localPatientPk?: number;
+    readonly expected: InstanceList; readonly consentHash: string; readonly consentId?: string; readonly validUntilEpochMs?: number; readonly localPatientPk?: number;
   }): Promise<void>;
   get(studyInstanceUid: string): Promise<FetchedStudy | undefined>;
   list(): Promise<FetchedStudy[]>;
@@ -48,7 +51,11 @@ export interface FetchedStudies {
   /** Takes the copy as whole and settles it. @throws MeshError FAILED_PRECONDITION / COPY_INCOMPLETE */
   complete(studyInstanceUid: string): Promise<void>;
   /** Locks the copies that rest on this consent against reading; returns those that were open. */
-  lock(consentHash: string): Promise<string[]>;
+  lock(consentHash: string, reason?: LockReason): Promise<string[]>;
+  /** Locks the copies whose consent has run out by now; returns them. Reading is refused from that instant, marked or not. */
+  lockExpired(): Promise<string[]>;
+  /** Puts a copy on another consent, as a renewed grant names it. */
+  rest(studyInstanceUid: string, basis: { readonly consentHash: string; readonly consentId: string; readonly validUntilEpochMs: number }): Promise<void>;
   unlock(consentHash: string): Promise<string[]>;
   /** Serves the copy under a local patient from now on. False: there is no copy of that study. */
   link(studyInstanceUid: string, patientPk: number): Promise<boolean>;
@@ -57,8 +64,8 @@ export interface FetchedStudies {
 /** Opens the register of fetched studies. */
 export function openFetchedStudies(parts: { database: Database<StoreSchema>; clock: Clock; settle: Pick<Settle, 'now'>; onChange: () => void }): FetchedStudies {
   const { database, clock } = parts;
-  const setLock = async (consentHash: string, locked: 0 | 1): Promise<string[]> => {
-    const changed = await database.run<string[]>('lockCopies', { consentHash, locked, nowEpochMs: clock.now() });
+  const setLock = async (consentHash: string, locked: 0 | 1, reason: LockReason | ''): Promise<string[]> => {
+    const changed = await database.run<string[]>('lockCopies', { consentHash, locked, reason, nowEpochMs: clock.now() });
     if (changed.length > 0) parts.onChange();
     return changed;
   };
@@ -66,7 +73,7 @@ export function openFetchedStudies(parts: { database: Database<StoreSchema>; clo
     begin: async (fetch) => {
       const step: BeginFetch = {
         studyInstanceUid: fetch.studyInstanceUid, holderNode: fetch.holderNode, manifest: fetch.manifest, manifestSha256: fetch.manifestSha256, version: fetch.version,
-        consentHash: fetch.consentHash, localPatientPk: fetch.localPatientPk ?? null, nowEpochMs: clock.now(),
+        consentHash: fetch.consentHash, consentId: fetch.consentId ?? '', validUntilEpochMs: fetch.validUntilEpochMs ?? null, localPatientPk: fetch.localPatientPk ?? null, nowEpochMs: clock.now(),
         expectedBytes: fetch.expected.instances.reduce((total, { bytes }) => total + Number(bytes), 0),
         expected: fetch.expected.instances.map(toRow),
       };
@@ -94,8 +101,16 @@ export function openFetchedStudies(parts: { database: Database<StoreSchema>; clo
       await parts.settle.now(studyInstanceUid);
       parts.onChange();
     },
-    lock: (consentHash) => setLock(consentHash, 1),
-    unlock: (consentHash) => setLock(consentHash, 0),
+    lock: (consentHash, reason = 'CONSENT_REVOKED') => setLock(consentHash, 1, reason),
+    unlock: (consentHash) => setLock(consentHash, 0, ''),
+    lockExpired: async () => {
+      const due = await database.read.selectFrom('fetched_study').select('study_instance_uid').where('locked', '=', 0).where('valid_until_epoch_ms', '<=', clock.now()).executeTakeFirst();
+      if (due === undefined) return [];
+      const changed = await database.run<string[]>('lockExpiredCopies', { nowEpochMs: clock.now() });
+      if (changed.length > 0) parts.onChange();
+      return changed;
+    },
+    rest: async (studyInstanceUid, { consentHash, consentId, validUntilEpochMs }) => database.run('restCopy', { studyInstanceUid, consentHash, consentId, validUntilEpochMs }),
     link: async (studyInstanceUid, patientPk) => {
       const isLinked = await database.run<boolean>('linkStudy', { studyInstanceUid, patientPk, nowEpochMs: clock.now() });
       if (isLinked) parts.onChange();
@@ -109,7 +124,7 @@ const HELD = sql`i.sop_instance_uid = x.sop_instance_uid AND i.sha256 = x.sha256
 function toFetched(row: StoreSchema['fetched_study']): FetchedStudy {
   return {
     studyInstanceUid: row.study_instance_uid, holderNode: row.holder_node as NodeId, manifest: row.manifest, manifestSha256: row.manifest_sha256, version: row.version,
-    consentHash: row.consent_hash, ...optional('localPatientPk', row.local_patient_pk), complete: row.complete === 1, locked: row.locked === 1, begunAt: row.begun_epoch_ms,
+    consentHash: row.consent_hash, consentId: row.consent_id, ...optional('validUntilEpochMs', row.valid_until_epoch_ms), ...optional('localPatientPk', row.local_patient_pk), complete: row.complete === 1, locked: row.locked === 1, begunAt: row.begun_epoch_ms,
   };
 }
 

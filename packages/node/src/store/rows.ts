@@ -1,5 +1,5 @@
 import type { NodeId, TypedPersonId } from '@meridian/shared/identifiers';
-import type { StudyState } from './schema.ts';
+import type { LockReason, StudyState } from './schema.ts';
 
 /** A patient as one authority knows it; equal ids of two authorities are two patients. */
 export interface PatientRow {
@@ -41,8 +41,10 @@ export interface StudyRow {
   readonly copyOf?: { readonly holderNode: NodeId; readonly manifestVersion: number };
   /** The local patient a copy was fetched for. */
   readonly linkedPatient?: PatientRow;
-  /** The consent under which the copy came was withdrawn: it may not be read. */
+  /** The consent under which the copy came was withdrawn or has run out: it may not be read. */
   readonly locked: boolean;
+  /** Of a locked copy. */
+  readonly lockReason?: LockReason;
 }
 
 /** A series with its study's UID. */

@@ -6,6 +6,9 @@ export type StudyState = 'receiving' | 'settled' | 'advertised' | 'amended';
 /** Why an instance was kept aside. */
 export type QuarantineReason = 'pixels-differ' | 'header-differs' | 'identity-differs';
 
+/** Why a copy may not be read any more. */
+export type LockReason = 'CONSENT_REVOKED' | 'CONSENT_REFUSED' | 'CONSENT_EXPIRED';
+
 /** Tables of the archive's database. Times are milliseconds since 1970 UTC; DA and TM stay as written; absent text is ''. */
 export interface StoreSchema {
   patient: {
@@ -121,6 +124,9 @@ export interface StoreSchema {
     complete: number;
     locked: number;
     begun_epoch_ms: number;
+    consent_id: string;
+    valid_until_epoch_ms: number | null;
+    lock_reason: LockReason | '';
   };
   expected_instance: {
     study_instance_uid: string;

@@ -1,12 +1,13 @@
 import type { Readable } from 'node:stream';
 import type { Database } from '@meridian/shared/database';
 import type { NodeId, TypedPersonId } from '@meridian/shared/identifiers';
+import type { Clock } from '@meridian/shared/platform/clock';
 import { sql, type RawBuilder, type SqlBool } from 'kysely';
 import type { DicomJson } from '../dicom/json.ts';
 import { openDataSet, readDataSet } from './data-set.ts';
 import { openHeaders } from './headers.ts';
 import { optional, type InstanceRow, type PatientRow, type SeriesRow, type StudyRow } from './rows.ts';
-import type { StoreSchema, StudyState } from './schema.ts';
+import type { LockReason, StoreSchema, StudyState } from './schema.ts';
 import { instanceConditions, pageOf, seriesConditions, studyConditions, type InstanceQuery, type SeriesQuery, type StudyQuery } from './study-query.ts';
 
 /** Reads what is held. Order is stable: studies newest first, then series and instances by number. */
@@ -40,14 +41,14 @@ export interface StudyReader {
 }
 
 /** Opens the reader. */
-export function openStudyReader(parts: { database: Database<StoreSchema>; pathOf(blob: string): string }): StudyReader {
+export function openStudyReader(parts: { database: Database<StoreSchema>; clock: Clock; pathOf(blob: string): string }): StudyReader {
   const { read } = parts.database;
   const headers = openHeaders(parts.database);
 
   const studies = async (conditions: Condition[], page: { limit: number; offset: number }): Promise<StudyRow[]> => {
     const { rows } = await sql<RawStudy>`SELECT ${STUDY_COLUMNS} FROM ${STUDY_FROM} WHERE ${all(conditions)}
       ORDER BY y.study_date DESC, y.study_time DESC, y.pk DESC LIMIT ${page.limit} OFFSET ${page.offset}`.execute(read);
-    return rows.map(toStudy);
+    return rows.map((row) => toStudy(row, parts.clock.now()));
   };
   const series = async (conditions: Condition[], page: { limit: number; offset: number }): Promise<SeriesRow[]> => {
     const { rows } = await sql<RawSeries>`SELECT s.series_instance_uid, y.study_instance_uid, s.modality, s.series_number, s.series_description, s.body_part_examined, s.laterality,
@@ -99,14 +100,15 @@ const STUDY_COLUMNS = sql`y.study_instance_uid, y.state, y.version, y.advertised
   p.pk, p.assigning_authority, p.patient_id, p.name_alphabetic, p.name_ideographic, p.name_phonetic, p.birth_date, p.sex,
   e.assigning_authority AS e_assigning_authority, e.patient_id AS e_patient_id, e.name_alphabetic AS e_name_alphabetic, e.name_ideographic AS e_name_ideographic,
   e.name_phonetic AS e_name_phonetic, e.birth_date AS e_birth_date, e.sex AS e_sex,
-  f.holder_node, f.version AS manifest_version, f.complete, f.locked,
+  f.holder_node, f.version AS manifest_version, f.complete, f.locked, f.lock_reason, f.valid_until_epoch_ms,
   (SELECT json_group_array(json_object('type', d.type, 'issuer', d.issuer, 'value', d.value)) FROM person_id d WHERE d.patient_pk = p.pk) AS person_ids`;
 const INSTANCE_COLUMNS = sql`i.sop_instance_uid, i.sop_class_uid, s.series_instance_uid, y.study_instance_uid, i.instance_number, i.transfer_syntax_uid, i.bytes, i.sha256, i.pixel_sha256,
   i.chunk_sha256, i.number_of_frames, i.rows, i.columns, i.data_set_offset, i.blob, i.received_epoch_ms`;
 
 type RawPatient = { pk: number } & Omit<StoreSchema['patient'], 'pk' | 'sole_study_uid'>;
 type RawStudy = RawPatient & Omit<StoreSchema['study'], 'pk' | 'state' | 'patient_pk' | 'origin'> & {
-  state: StudyState; holder_node: string | null; manifest_version: number | null; complete: number | null; locked: number | null; person_ids: string;
+  state: StudyState; holder_node: string | null; manifest_version: number | null; complete: number | null; locked: number | null; lock_reason: LockReason | '' | null; valid_until_epoch_ms: number | null;
+  person_ids: string;
   e_assigning_authority: string; e_patient_id: string; e_name_alphabetic: string; e_name_ideographic: string; e_name_phonetic: string; e_birth_date: string; e_sex: string;
 };
 type RawSeries = Omit<StoreSchema['series'], 'pk' | 'study_pk' | 'header_dictionary'> & { study_instance_uid: string };
@@ -123,7 +125,7 @@ function toPatient(row: RawPatient): PatientRow {
   };
 }
 
-function toStudy(row: RawStudy): StudyRow {
+function toStudy(row: RawStudy, nowEpochMs: number): StudyRow {
   const linked = row.linked_patient_pk === null ? undefined : toPatient({
     pk: row.linked_patient_pk, assigning_authority: row.e_assigning_authority, patient_id: row.e_patient_id, name_alphabetic: row.e_name_alphabetic,
     name_ideographic: row.e_name_ideographic, name_phonetic: row.e_name_phonetic, birth_date: row.e_birth_date, sex: row.e_sex,
@@ -137,8 +139,14 @@ function toStudy(row: RawStudy): StudyRow {
     complete: row.holder_node === null ? row.arriving === 0 : row.complete === 1,
     ...optional('copyOf', row.holder_node === null ? undefined : { holderNode: row.holder_node as NodeId, manifestVersion: row.manifest_version ?? 0 }),
     ...optional('linkedPatient', linked),
-    locked: row.locked === 1,
+    ...lockOf(row, nowEpochMs),
   };
+}
+
+/** A consent that has run out locks the copy in this very instant, whether or not it was marked yet. */
+function lockOf(row: RawStudy, nowEpochMs: number): Pick<StudyRow, 'locked' | 'lockReason'> {
+  if (row.locked === 1) return { locked: true, lockReason: row.lock_reason || 'CONSENT_REVOKED' };
+  return row.valid_until_epoch_ms !== null && row.valid_until_epoch_ms <= nowEpochMs ? { locked: true, lockReason: 'CONSENT_EXPIRED' } : { locked: false };
 }
 
 function toSeries(row: RawSeries): SeriesRow {

@@ -1,3 +1,4 @@
+import { readConsent } from '@meridian/shared/consent';
 import { asMeshError, MeshError } from '@meridian/shared/errors';
 import type { SignedObject } from '@meridian/shared/generated/meridian/v1/common';
 import { ManifestStatus, type InstanceEntry, type InstanceList } from '@meridian/shared/generated/meridian/v1/manifest';
@@ -89,12 +90,14 @@ async function transfer(request: FetchRequest, stream: PeerStream, startedAtMs: 
   const { opened, windowBytes } = await readAccept(request, steps);
   const list = await readList(stream, steps, opened);
   const version = Number(opened.manifest.version);
-  await store.fetched.begin({ studyInstanceUid, holderNode: request.holderNode, manifest: opened.signed.payload, manifestSha256: opened.digest, version, expected: list, consentHash: request.consentHash, localPatientPk: request.localPatientPk });
+  const { jti, cst } = readGrant(request.grant);
+  const { consentId, validUntilEpochMs } = readConsent(cst.statement);
+  await store.fetched.begin({ studyInstanceUid, holderNode: request.holderNode, manifest: opened.signed.payload, manifestSha256: opened.digest, version, expected: list, consentHash: request.consentHash, consentId, validUntilEpochMs, localPatientPk: request.localPatientPk });
 
   const missing = await store.fetched.missing(studyInstanceUid);
   const counters: TransferLog = { instancesAsked: 0, instancesVerified: 0, bytesReceived: 0, bytesVerified: 0, digestMismatches: 0 };
   const progress = trackProgress(request, list, missing, startedAtMs);
-  const provenance = { holderNode: request.holderNode, manifestSha256: opened.digest, jti: readGrant(request.grant).jti, consentHash: request.consentHash };
+  const provenance = { holderNode: request.holderNode, manifestSha256: opened.digest, jti, consentHash: request.consentHash };
   const window = openReceiveWindow({
     instances: planOrder(missing),
     windowBytes,

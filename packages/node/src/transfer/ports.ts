@@ -56,6 +56,9 @@ export interface BegunCopy {
   readonly version: number;
   readonly expected: InstanceList;
   readonly consentHash: string;
+  readonly consentId: string;
+  /** The copy may not be read after this, unless it is put on another consent. */
+  readonly validUntilEpochMs: number;
   readonly localPatientPk: number;
 }
 

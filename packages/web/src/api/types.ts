@@ -36,6 +36,8 @@ export interface HistoryStudy {
   readonly bytes: number;
   readonly holders: readonly (Hospital & { readonly self: boolean; readonly version?: number; readonly receivedAt?: number | string })[];
   readonly held: 'local' | 'copy' | 'partial' | 'no';
+  /** A copy that is kept and may not be opened. */
+  readonly locked?: boolean;
   readonly consent: 'allowed' | 'refused' | 'own';
   readonly consentReason?: string;
   readonly mismatch?: readonly Mismatch[];

@@ -42,7 +42,7 @@ export function StudyRow({ study, transfer, onOpen, onFetch, onCancel }: StudyRo
       </div>
       <div className="study-do">
         {readable && <Button className="primary" aria-label={words.openStudy(what)} onPress={onOpen}>{words.open}</Button>}
-        {!here && !running && study.consent !== 'refused' && (
+        {(!here || locked) && !running && study.consent !== 'refused' && (
           <Button className={readable ? '' : 'primary'} aria-label={words.fetchStudy(what)} onPress={() => onFetch(remote?.nodeId)}>{study.held === 'partial' ? words.fetchOn : words.fetch}</Button>
         )}
         {running && <Button onPress={() => onCancel(transfer)}>{words.cancel}</Button>}
@@ -54,9 +54,9 @@ export function StudyRow({ study, transfer, onOpen, onFetch, onCancel }: StudyRo
   );
 }
 
-/** A copy whose patient has stopped sharing is kept, and opened by nobody. */
+/** A copy whose consent was withdrawn or has ended is kept, and opened by nobody; a new consent lets it be fetched again. */
 function isLocked(study: HistoryStudy): boolean {
-  return (study.held === 'copy' || study.held === 'partial') && study.consent === 'refused' && study.consentReason === 'CONSENT_REVOKED';
+  return study.locked === true || ((study.held === 'copy' || study.held === 'partial') && study.consent === 'refused' && study.consentReason === 'CONSENT_REVOKED');
 }
 
 function ConsentTag({ study }: { readonly study: HistoryStudy }): ReactNode {

@@ -139,7 +139,7 @@ export const en = {
     CONSENT_EXPIRED: 'The patient’s consent has ended. Ask the patient to renew it.',
     CONSENT_OUT_OF_SCOPE: 'The patient’s consent does not cover this. Ask the patient.',
     CONSENT_REFUSED: 'The patient has not shared these images.',
-    COPY_LOCKED: 'The patient has stopped sharing. This copy is locked and cannot be opened.',
+    COPY_LOCKED: 'The consent for this copy was withdrawn or has ended. It is locked and cannot be opened.',
     PERSON_ID_CHECK_DIGIT: 'The check digit does not match. Compare the number with the document, digit by digit.',
     PERSON_ID_UNKNOWN_FORM: 'This is not a form of person id that is known here.',
     DISK_FULL: 'The disk of this hospital’s node is full. Nothing stored is lost. Ask hospital IT.',

@@ -141,7 +141,7 @@ export const zhCN: Words = {
     CONSENT_EXPIRED: '患者的授权已到期，可请患者续期。',
     CONSENT_OUT_OF_SCOPE: '患者的授权不包括此项，可请患者授权。',
     CONSENT_REFUSED: '患者未授权查看这些影像。',
-    COPY_LOCKED: '患者已停止授权，此副本已锁定，不能打开。',
+    COPY_LOCKED: '此副本的授权已撤回或到期，副本已锁定，不能打开。',
     PERSON_ID_CHECK_DIGIT: '校验码不符，请与证件逐位核对。',
     PERSON_ID_UNKNOWN_FORM: '无法识别的身份号码形式。',
     DISK_FULL: '本院节点磁盘已满。已保存的影像不会丢失，请联系信息科。',
