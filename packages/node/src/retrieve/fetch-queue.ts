@@ -114,6 +114,8 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
       const queued: QueuedOrder = { ...order, id: parts.random.uuid(), queuedAtEpochMs: clock.now() };
       // The waiter stands before the work begins, so that it misses nothing.
       const job = jobOf(queued);
+      // Who asks for the images of one hospital must not be given those of another because these are on their way.
+      if (order.holderNode !== undefined && job.order.holderNode !== order.holderNode) throw new MeshError('FAILED_PRECONDITION', 'COPY_OF_ANOTHER_HOLDER', 'This study is being copied from another hospital now. Wait for its end, or cancel it.');
       const result = job.wait(run.signal, run.onProgress);
       await Promise.all([result, queue.enqueue(queued, { key: order.studyInstanceUid }).catch((thrown: unknown) => fail(job, asMeshError(thrown)))]);
       return result;

@@ -10,6 +10,7 @@ import { fetchStudy as transferStudy, type FetchProgress, type FetchResult } fro
 import { basisOf } from './copy-locks.ts';
 import type { JoinedParts, Mismatch } from './ports.ts';
 import { purposeOfUse, remoteStudies } from './remote-studies.ts';
+import { onlyContent } from './same-content.ts';
 
 /** Until people have accounts everybody who may reach the listener is a viewer. */
 const ROLE = 'viewer';
@@ -18,7 +19,7 @@ const ROLE = 'viewer';
 export interface FetchOrder {
   readonly personId: TypedPersonId;
   readonly studyInstanceUid: string;
-  /** Any holder unless given. */
+  /** Any holder unless given, as long as all hold the same. */
   readonly holderNode?: string;
   /** The local patient it is for; the one that carries the person id unless given. */
   readonly patientId?: string;
@@ -46,7 +47,7 @@ export interface FetchBasis {
  * Consent, grant, transfer, link. Holders are tried in turn; what is here already is not asked for.
  * @param run.onBasis told the consent on which each try rests, before anything is asked of a holder.
  * @throws MeshError NOT_FOUND / STUDY_UNKNOWN, PERMISSION_DENIED / NO_CONSENT…, UNAVAILABLE / INDEX_UNREACHABLE | PEER_…,
- *   FAILED_PRECONDITION / STUDY_HELD_HERE, and those of the transfer.
+ *   FAILED_PRECONDITION / STUDY_HELD_HERE | HOLDERS_DIFFER | COPY_OF_ANOTHER_HOLDER, and those of the transfer.
  */
 export async function fetchFromHolders(
   parts: JoinedParts,
@@ -58,7 +59,7 @@ export async function fetchFromHolders(
   if (held !== undefined && held.copyOf === undefined) throw new MeshError('FAILED_PRECONDITION', 'STUDY_HELD_HERE', 'This study is this hospital’s own: there is nothing to fetch.');
   const patientKeys = await federation.patientKeys([order.personId], run.signal);
   let failure: MeshError | undefined;
-  for (const holderNode of await holdersOf(parts, order, patientKeys, run.signal)) {
+  for (const holderNode of await holdersOf(parts, { order, patientKeys, copyOf: held?.copyOf?.holderNode }, run.signal)) {
     run.signal.throwIfAborted();
     try {
       return await fetchFrom(parts, { order, holderNode, patientKeys }, run);
@@ -78,12 +79,13 @@ function isAnotherHolderWorth(error: MeshError): boolean {
   return error.reason !== 'INDEX_UNREACHABLE' && ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'PERMISSION_DENIED', 'RESOURCE_EXHAUSTED', 'DATA_LOSS', 'NOT_FOUND', 'FAILED_PRECONDITION'].includes(error.code);
 }
 
-async function holdersOf(parts: JoinedParts, order: FetchOrder, patientKeys: readonly PatientKey[], signal: AbortSignal): Promise<NodeId[]> {
+async function holdersOf(parts: JoinedParts, asked: { readonly order: FetchOrder; readonly patientKeys: readonly PatientKey[]; readonly copyOf: string | undefined }, signal: AbortSignal): Promise<NodeId[]> {
+  const { order, patientKeys, copyOf } = asked;
   if (order.holderNode !== undefined) return [order.holderNode as NodeId];
   const { studies } = await remoteStudies(parts, { patientKeys, purpose: order.purpose, subject: order.subject, signal });
-  return studies
-    .filter((study) => study.manifest.studyInstanceUid === order.studyInstanceUid && study.holderNode !== parts.mesh.federation.nodeId)
-    .sort((a, b) => Number(b.allowed) - Number(a.allowed) || Number(b.manifest.version - a.manifest.version))
+  const elsewhere = studies.filter((study) => study.manifest.studyInstanceUid === order.studyInstanceUid && study.holderNode !== parts.mesh.federation.nodeId);
+  return onlyContent(elsewhere, copyOf)
+    .sort((a, b) => Number(b.allowed) - Number(a.allowed))
     .map((study) => study.holderNode);
 }
 

@@ -5,6 +5,7 @@ import type { StudyRow } from '../store/rows.ts';
 import { coverageAlone, coverageOf, coverageWithoutIndex, type Coverage } from './coverage.ts';
 import type { JoinedParts, Mismatch, RetrieveParts } from './ports.ts';
 import { remoteStudies, type RemoteStudy } from './remote-studies.ts';
+import { byContent, likeHolder } from './same-content.ts';
 
 /** Who asks for a person's history, and what for. */
 export interface HistoryRequest {
@@ -37,6 +38,8 @@ export interface HistoryStudy {
   readonly bytes: number;
   readonly holders: readonly HistoryHolder[];
   readonly held: 'local' | 'copy' | 'partial' | 'no';
+  /** Another hospital holds other images under this Study Instance UID: a row of its own, unless this hospital made the study. */
+  readonly differs?: boolean;
   /** A copy that is kept and may not be opened: its consent was withdrawn or has run out. */
   readonly locked?: boolean;
   readonly consent: 'allowed' | 'refused' | 'own';
@@ -82,15 +85,36 @@ async function merge(parts: RetrieveParts, local: readonly StudyRow[], remote: r
   const self = parts.mesh?.federation.nodeId;
   const elsewhere = new Map<string, RemoteStudy[]>();
   for (const study of remote) {
-    // What this hospital advertised is better known from its own store.
-    if (study.holderNode === self) continue;
     const uid = study.manifest.studyInstanceUid;
     elsewhere.set(uid, [...(elsewhere.get(uid) ?? []), study]);
   }
-  const here = await Promise.all(local.map((row) => ofLocal(parts, row, elsewhere.get(row.studyInstanceUid) ?? [])));
   const localUids = new Set(local.map((row) => row.studyInstanceUid));
-  const away = [...elsewhere.entries()].filter(([uid]) => !localUids.has(uid)).map(([, studies]) => ofRemote(studies));
-  return [...here, ...away].sort(newestFirst);
+  const here = await Promise.all(local.map((row) => rowsOfLocal(parts, row, elsewhere.get(row.studyInstanceUid) ?? [])));
+  // What this hospital advertised is better known from its own store.
+  const away = [...elsewhere.entries()].filter(([uid]) => !localUids.has(uid)).map(([, studies]) => rowsOfRemote(studies.filter((study) => study.holderNode !== self)));
+  return [...here, ...away].flat().sort(newestFirst);
+}
+
+/** One row for each content: what two hospitals hold under one UID is merged only where it is the same. */
+function rowsOfRemote(studies: readonly RemoteStudy[]): HistoryStudy[] {
+  const groups = byContent(studies);
+  return groups.map((group) => ({ ...ofRemote(group), ...(groups.length > 1 ? { differs: true } : {}) }));
+}
+
+async function rowsOfLocal(parts: RetrieveParts, row: StudyRow, known: readonly RemoteStudy[]): Promise<HistoryStudy[]> {
+  const self = parts.mesh?.federation.nodeId;
+  const elsewhere = known.filter((study) => study.holderNode !== self);
+  if (row.copyOf !== undefined) {
+    const { holderNode } = row.copyOf;
+    const same = likeHolder(elsewhere, holderNode);
+    const others = elsewhere.filter((study) => !same.includes(study));
+    const copy = await ofLocal(parts, row, same);
+    return others.length === 0 ? [copy] : [{ ...copy, differs: true }, ...rowsOfRemote(others).map((other) => ({ ...other, differs: true }))];
+  }
+  // An own study is never fetched: others are named beside it, and that they differ is said.
+  const like = likeHolder(known, self ?? '');
+  const differs = like.length > 0 && elsewhere.some((study) => !like.includes(study));
+  return [{ ...(await ofLocal(parts, row, elsewhere)), ...(differs ? { differs } : {}) }];
 }
 
 async function ofLocal(parts: RetrieveParts, row: StudyRow, elsewhere: readonly RemoteStudy[]): Promise<HistoryStudy> {

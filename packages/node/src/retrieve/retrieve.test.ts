@@ -41,6 +41,8 @@ let revoked: ((statement: ConsentStatement) => void)[];
 let known: ConsentStatement[];
 /** How often looking up what is known of a consent still fails. */
 let faults: number;
+/** What other hospitals say beside the holder. */
+let rivals: unknown[];
 
 async function fill(store: Store, patientId: string): Promise<void> {
   for (let number = 1; number <= IMAGES; number += 1) {
@@ -73,7 +75,7 @@ async function openAsker(changes: Partial<RetrieveParts> = {}): Promise<Retrieve
     if (service === 'query') {
       const other = { nodeId: holder.nodeId, name: 'Hospital 1', state: CoverageState.COVERAGE_STATE_CURRENT, asOfEpochMs: 5n, pending: 0 };
       return {
-        entries: [{ manifest: signed, custodianNode: holder.nodeId, custodianName: 'Hospital 1', receivedAtEpochMs: 9n, consent: index.denial === undefined ? ConsentOutlook.CONSENT_OUTLOOK_ALLOWED : ConsentOutlook.CONSENT_OUTLOOK_REFUSED, consentReason: index.denial ?? '' }],
+        entries: [{ manifest: signed, custodianNode: holder.nodeId, custodianName: 'Hospital 1', receivedAtEpochMs: 9n, consent: index.denial === undefined ? ConsentOutlook.CONSENT_OUTLOOK_ALLOWED : ConsentOutlook.CONSENT_OUTLOOK_REFUSED, consentReason: index.denial ?? '' }, ...rivals],
         nextPageToken: '',
         coverage: [other, { ...other, nodeId: asker.nodeId }, { ...other, nodeId: 'n-cccccccccccccccc', name: 'Hospital 3', state: CoverageState.COVERAGE_STATE_NEVER_HEARD }],
         answeredAtEpochMs: 11n,
@@ -144,6 +146,7 @@ beforeEach(async () => {
   revoked = [];
   known = [];
   faults = 0;
+  rivals = [];
   audit = makeAudit();
   consent = makeConsent(network, holder, asker);
   server = await serveTransfers({ peerHost: holder.host, store: holderStore, advertise: { instanceList: () => advertised(holderStore) }, consent: consent.judge, audit: makeAudit(), clock: systemClock, log: silentLog });
@@ -180,6 +183,28 @@ test('a study is found elsewhere, fetched, and is then a copy under the local pa
   expect(audit.events.map((event) => event.type)).toEqual(['QUERY', 'RECEIVE', 'QUERY', 'RECEIVE']);
   expect(JSON.stringify(audit.events)).not.toContain(PERSON.value);
   expect((await retrieve.listTransfers()).map((view) => view.state)).toEqual(['done', 'done']);
+});
+
+test('other images under the same number are a row of their own, and come only from the hospital that was named', async () => {
+  const rival = await network.add(true);
+  const manifest = decodeManifest((await advertised(holderStore)).signed.payload);
+  const say = (change: Partial<StudyManifest>): void => {
+    rivals = [{ manifest: signManifest({ ...manifest, custodianNode: rival.nodeId, version: 9n, ...change }, rival.signingKey), custodianNode: rival.nodeId, custodianName: 'Hospital 3', receivedAtEpochMs: 99n, consent: ConsentOutlook.CONSENT_OUTLOOK_ALLOWED, consentReason: '' }];
+  };
+  const rows = async () => (await history()).studies.filter(({ studyInstanceUid }) => studyInstanceUid === STUDY_UID).map(({ differs, held, holders, instanceCount }) => ({ differs, held, instanceCount, holders: holders.map(({ nodeId }) => nodeId).sort() }));
+  say({});
+  expect(await rows()).toEqual([{ differs: undefined, held: 'no', instanceCount: IMAGES, holders: [holder.nodeId, rival.nodeId].sort() }]);
+  say({ instanceListSha256: Buffer.alloc(32, 9), instanceCount: 2 });
+  expect(await rows()).toEqual(expect.arrayContaining([{ differs: true, held: 'no', instanceCount: IMAGES, holders: [holder.nodeId] }, { differs: true, held: 'no', instanceCount: 2, holders: [rival.nodeId] }]));
+  const refused = (await retrieve.fetch(order()).catch((thrown: unknown) => thrown)) as MeshError;
+  expect(refused).toMatchObject({ code: 'FAILED_PRECONDITION', reason: 'HOLDERS_DIFFER' });
+  expect(refused.message).toContain(rival.nodeId);
+  expect((await askerStore.usage()).instances).toBe(1);
+
+  expect(await retrieve.fetch({ ...order(), holderNode: holder.nodeId })).toMatchObject({ instances: IMAGES, holderNode: holder.nodeId });
+  expect(await rows()).toEqual(expect.arrayContaining([{ differs: true, held: 'copy', instanceCount: IMAGES, holders: [asker.nodeId, holder.nodeId].sort() }, { differs: true, held: 'no', instanceCount: 2, holders: [rival.nodeId] }]));
+  // The copy that is here is brought up to date from where it came.
+  expect(await retrieve.fetch(order())).toMatchObject({ resumedInstances: IMAGES, holderNode: holder.nodeId });
 });
 
 test('without the index the answer is what is here, and it says who was not asked', async () => {

@@ -21,8 +21,14 @@ export interface BeginFetch {
   readonly nowEpochMs: number;
 }
 
-/** Notes what a study that comes from a peer consists of. A newer version or consent replaces the older. */
-export function beginFetch(database: JobDatabase, step: BeginFetch): void {
+/**
+ * Notes what a study that comes from a peer consists of. A newer version or consent replaces the older. Nothing is noted
+ * where a copy from another holder has instances which this one does not have: the two are never mixed.
+ * @returns whether it was noted
+ */
+export function beginFetch(database: JobDatabase, step: BeginFetch): boolean {
+  const before = database.prepare('SELECT holder_node FROM fetched_study WHERE study_instance_uid = ?').get(step.studyInstanceUid) as { holder_node: string } | undefined;
+  if (before !== undefined && before.holder_node !== step.holderNode && holdsOthers(database, step)) return false;
   database.prepare('DELETE FROM expected_instance WHERE study_instance_uid = ?').run(step.studyInstanceUid);
   // A lock stays on a copy that is fetched again under the very consent that was withdrawn.
   database.prepare(`INSERT INTO fetched_study (study_instance_uid, holder_node, manifest, manifest_sha256, version, consent_hash, local_patient_pk, expected_instances, expected_bytes, begun_epoch_ms,
@@ -45,6 +51,13 @@ export function beginFetch(database: JobDatabase, step: BeginFetch): void {
     database.prepare(`UPDATE study SET linked_patient_pk = ? WHERE study_instance_uid = ? AND origin = 'copy'`).run(step.localPatientPk, step.studyInstanceUid);
     fillDemographics(database, step.studyInstanceUid);
   }
+  return true;
+}
+
+function holdsOthers(database: JobDatabase, step: BeginFetch): boolean {
+  const listed = new Map(step.expected.map((one) => [one.sop_instance_uid, Buffer.from(one.sha256)]));
+  const held = database.prepare('SELECT i.sop_instance_uid, i.sha256 FROM instance i JOIN study s ON s.pk = i.study_pk WHERE s.study_instance_uid = ?').all(step.studyInstanceUid) as { sop_instance_uid: string; sha256: Uint8Array }[];
+  return held.some(({ sop_instance_uid: uid, sha256 }) => listed.get(uid)?.equals(sha256) !== true);
 }
 
 /** Takes a copy as whole when nothing is missing. @returns how many instances are missing */

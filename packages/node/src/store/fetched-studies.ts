@@ -38,7 +38,10 @@ export interface FetchProgress {
 
 /** What is expected of studies that come from peers, and the locks on them. */
 export interface FetchedStudies {
-  /** Notes what is to come; again, to resume or for a newer version. Durable when it resolves. */
+  /**
+   * Notes what is to come; again, to resume or for a newer version. Durable when it resolves.
+   * @throws MeshError FAILED_PRECONDITION / COPY_OF_ANOTHER_HOLDER where a copy of another holder has other instances
+   */
   begin(fetch: {
     readonly studyInstanceUid: string; readonly holderNode: NodeId; readonly manifest: Uint8Array; readonly manifestSha256: Uint8Array; readonly version: number;
     readonly expected: InstanceList; readonly consentHash: string; readonly consentId?: string; readonly validUntilEpochMs?: number; readonly localPatientPk?: number;
@@ -77,7 +80,8 @@ export function openFetchedStudies(parts: { database: Database<StoreSchema>; clo
         expectedBytes: fetch.expected.instances.reduce((total, { bytes }) => total + Number(bytes), 0),
         expected: fetch.expected.instances.map(toRow),
       };
-      await database.run('beginFetch', step);
+      if (await database.run<boolean>('beginFetch', step)) return;
+      throw new MeshError('FAILED_PRECONDITION', 'COPY_OF_ANOTHER_HOLDER', 'A copy of this study from another hospital is here, and that hospital’s images are not those of this one. The two are not mixed: fetch it from the hospital from which the copy came.');
     },
     get: async (uid) => {
       const row = await database.read.selectFrom('fetched_study').selectAll().where('study_instance_uid', '=', uid).executeTakeFirst();

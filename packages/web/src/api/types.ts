@@ -40,6 +40,8 @@ export interface HistoryStudy {
   readonly locked?: boolean;
   readonly consent: 'allowed' | 'refused' | 'own';
   readonly consentReason?: string;
+  /** Another hospital holds other images under the same Study Instance UID. */
+  readonly differs?: boolean;
   readonly mismatch?: readonly Mismatch[];
 }
 
@@ -68,6 +70,7 @@ export interface HistoryView {
 export interface TransferView {
   readonly id: string;
   readonly studyInstanceUid: string;
+  readonly holderNode?: string;
   readonly holderName?: string;
   readonly state: 'queued' | 'running' | 'done' | 'failed' | 'cancelled';
   readonly progress?: { readonly instancesVerified: number; readonly instancesTotal: number; readonly bytesVerified: number; readonly bytesTotal: number };

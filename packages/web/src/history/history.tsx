@@ -2,7 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { useState, type ReactNode } from 'react';
 import { Button } from 'react-aria-components';
 import { askHistory } from '../api/client.ts';
-import type { HistoryStudy, HistoryView, Purpose } from '../api/types.ts';
+import type { HistoryStudy, HistoryView, Purpose, TransferView } from '../api/types.ts';
 import { Problem } from '../problem.tsx';
 import { useWords } from '../settings.tsx';
 import { Completeness } from './completeness.tsx';
@@ -58,9 +58,9 @@ function Years({ studies, personId, purpose, transfers, onOpen }: { readonly stu
           <ol className="studies">
             {rows.map((study) => (
               <StudyRow
-                key={study.studyInstanceUid}
+                key={`${study.studyInstanceUid} ${study.holders.map(({ nodeId }) => nodeId).join(' ')}`}
                 study={study}
-                transfer={transfers.of(study.studyInstanceUid)}
+                transfer={ofRow(study, transfers.of(study.studyInstanceUid))}
                 onOpen={() => onOpen(study)}
                 onFetch={(holderNode) => void transfers.start({ personId, purpose, studyInstanceUid: study.studyInstanceUid, ...(holderNode === undefined ? {} : { holderNode }) })}
                 onCancel={(view) => void transfers.cancel(view)}
@@ -71,6 +71,12 @@ function Years({ studies, personId, purpose, transfers, onOpen }: { readonly stu
       ))}
     </section>
   );
+}
+
+/** Where hospitals differ under one UID, a copy belongs to the row of its holder alone. */
+function ofRow(study: HistoryStudy, transfer: TransferView | undefined): TransferView | undefined {
+  const isOther = study.differs === true && study.held === 'no' && transfer?.holderNode !== undefined && !study.holders.some(({ nodeId }) => nodeId === transfer.holderNode);
+  return isOther ? undefined : transfer;
 }
 
 /** What this list cannot show, hospital by hospital. */

@@ -34,6 +34,7 @@ export function StudyRow({ study, transfer, onOpen, onFetch, onCancel }: StudyRo
         <strong>{detail || study.modalities.join(' / ')}</strong>
         <span className="muted small">{words.images(study.instanceCount)} · {bytesText(study.bytes)}</span>
         {(study.mismatch?.length ?? 0) > 0 && <span className="tag tag-warn"><span aria-hidden="true">▲ </span>{words.mismatchFlag}</span>}
+        {study.differs === true && <span className="tag tag-warn"><span aria-hidden="true">▲ </span>{words.differs}</span>}
       </div>
       <div className="study-where">
         <span className="visually-hidden">{words.heldAt}</span>

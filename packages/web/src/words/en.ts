@@ -55,6 +55,7 @@ export const en = {
   copy: 'Copy held here',
   part: 'Part held here',
   notHere: 'Not here',
+  differs: 'Other images elsewhere under this number',
   locked: 'Copy locked',
   shared: 'Shared',
   notShared: 'Not shared',

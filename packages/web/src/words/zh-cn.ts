@@ -56,6 +56,7 @@ export const zhCN: Words = {
   own: '本院',
   copy: '已调入',
   part: '部分已调入',
+  differs: '其他医院同一检查号下的图像不同',
   notHere: '未调入',
   locked: '副本已锁定',
   shared: '已授权',

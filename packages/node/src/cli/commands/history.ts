@@ -11,8 +11,9 @@ export interface HistoryAnswer {
     readonly modalities: readonly string[];
     readonly description?: string;
     readonly instanceCount: number;
-    readonly holders: readonly { readonly name: string; readonly self: boolean }[];
+    readonly holders: readonly { readonly nodeId: string; readonly name: string; readonly self: boolean }[];
     readonly held: 'local' | 'copy' | 'partial' | 'no';
+    readonly differs?: boolean;
     readonly consent: 'allowed' | 'refused' | 'own';
     readonly consentReason?: string;
     readonly mismatch?: readonly { readonly field: string; readonly local: string; readonly fetched: string }[];
@@ -53,6 +54,9 @@ export async function history({ terminal, connect, clock }: CommandParts, person
   if (rows.length > 0) for (const line of table(say('columns'), rows)) terminal.print(line);
   for (const study of studies) {
     for (const { field, local, fetched } of study.mismatch ?? []) terminal.print(`${dateText(study.studyDate)}: ${say('mismatch', { field, local, fetched })}`);
+  }
+  for (const study of studies.filter(({ differs }) => differs === true)) {
+    terminal.print(say('differs', { study: study.studyInstanceUid, holders: study.holders.filter(({ self }) => !self).map(({ name, nodeId }) => `${name} (${nodeId})`).join(', ') }));
   }
   for (const line of coverageLines(answer, complete, say)) terminal.print(line);
   return { exitCode: complete ? EXIT.done : EXIT.partial, result: { ...answer } };
