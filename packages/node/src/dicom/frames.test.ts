@@ -4,7 +4,7 @@ import { openFrames } from './frames.ts';
 import type { Frames } from './frames.ts';
 import { element, item } from './testing/build-dataset.ts';
 import { datasetOf, readDataset, sample, samples } from './testing/sample-files.ts';
-import { EXPLICIT_VR_LITTLE_ENDIAN, encodingOf } from './transfer-syntaxes.ts';
+import { EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, encodingOf } from './transfer-syntaxes.ts';
 
 const u16 = (value: number): Buffer => Buffer.from([value & 0xff, value >>> 8]);
 const image = (frames: number, rows: number, columns: number, bits: number, pixels: Buffer): Buffer => Buffer.concat([
@@ -33,6 +33,23 @@ test('native frames are found by their size, one-bit frames at any bit', async (
     const bytes = await masks.read(frame);
     expect(Array.from({ length: 9 }, (_, index) => ((bytes[index >>> 3] ?? 0) >>> (index & 7)) & 1)).toEqual(bits.slice((frame - 1) * 9, frame * 9));
   }
+});
+
+test('big endian frames come as little endian, word by word of their value representation', async () => {
+  const big = { littleEndian: false };
+  const open64 = async (bits: number, frames: number, columns: number, tag: number, vr: string, pixels: number[]): Promise<Frames> => {
+    const be16 = (value: number): Buffer => Buffer.from([value >>> 8, value & 0xff]);
+    return open(Buffer.concat([
+      element(0x00280002, 'US', be16(1), big), element(0x00280008, 'IS', String(frames), big), element(0x00280010, 'US', be16(1), big), element(0x00280011, 'US', be16(columns), big),
+      element(0x00280100, 'US', be16(bits), big), element(tag, vr, Buffer.from(pixels), big),
+    ]), EXPLICIT_VR_BIG_ENDIAN);
+  };
+  expect([...await (await open64(16, 1, 2, 0x7fe00010, 'OW', [1, 2, 3, 4])).read(1)]).toEqual([2, 1, 4, 3]);
+  // Three 8-bit pixels a frame: the second frame begins within a word.
+  const bytes = await open64(8, 2, 3, 0x7fe00010, 'OW', [2, 1, 4, 3, 6, 5]);
+  expect([[...await bytes.read(1)], [...await bytes.read(2)]]).toEqual([[1, 2, 3], [4, 5, 6]]);
+  expect([...await (await open64(8, 1, 4, 0x7fe00010, 'OB', [1, 2, 3, 4])).read(1)]).toEqual([1, 2, 3, 4]);
+  expect([...await (await open64(32, 1, 1, 0x7fe00008, 'OF', [1, 2, 3, 4])).read(1)]).toEqual([4, 3, 2, 1]);
 });
 
 test('a number of frames that the pixel data cannot hold is refused before anything is made of it', async () => {

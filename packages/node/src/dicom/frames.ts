@@ -1,13 +1,13 @@
 import { MeshError } from '@meridian/shared/errors';
 import { openEncapsulatedFrames } from './encapsulated-frames.ts';
 import { pixelDataBroken, readWhole } from './frame-places.ts';
-import type { FramePlace, ReadAt } from './frame-places.ts';
+import type { ByteRange, FramePlace, ReadAt } from './frame-places.ts';
 import { firstNumber, firstString } from './json.ts';
 import type { DicomJson } from './json.ts';
 import { pixelDataOf } from './pixel-data-place.ts';
 import type { StoredPixelData } from './pixel-data-place.ts';
 import { TAG } from './tags.ts';
-import { isEncapsulated } from './transfer-syntaxes.ts';
+import { encodingOf, isEncapsulated } from './transfer-syntaxes.ts';
 
 export type { ByteRange, FramePlace, ReadAt } from './frame-places.ts';
 
@@ -18,7 +18,9 @@ export interface Frames {
   readonly encapsulated: boolean;
   /** @param frame 1-based. @throws MeshError NOT_FOUND / FRAME_ABSENT, FAILED_PRECONDITION / FRAMES_NOT_SEPARABLE, DATA_LOSS / PIXEL_DATA_BROKEN */
   place(frame: number): Promise<FramePlace>;
-  /** Bytes of one frame as stored, not decoded; 1-bit frames begin at bit 0. Throws as `place`, and RESOURCE_EXHAUSTED / FRAME_TOO_LARGE. */
+  /** Bytes of a word that stands the other way round in the stored bytes than `read` gives it; 1 where none does. */
+  readonly swappedBytes: number;
+  /** Bytes of one frame as stored, not decoded, but little endian; 1-bit frames begin at bit 0. Throws as `place`, and RESOURCE_EXHAUSTED / FRAME_TOO_LARGE. */
   read(frame: number): Promise<Buffer>;
 }
 
@@ -44,6 +46,8 @@ export async function openFrames(options: { readonly dataset: DicomJson; readonl
   if (encapsulated ? count * FRAGMENT_HEADER_BYTES > pixels.totalBytes : frameBits * count > pixels.totalBytes * 8) throw pixelDataBroken();
   const place = encapsulated ? openEncapsulatedFrames({ dataset, pixels, count, read }) : async (frame: number) => nativePlace(frame, frameBits, pixels);
 
+  const swappedBytes = encapsulated || encodingOf(transferSyntaxUid).littleEndian ? 1 : (WORD_BYTES[pixels.vr] ?? 1);
+
   const checked = async (frame: number): Promise<FramePlace> => {
     if (!Number.isInteger(frame) || frame < 1 || frame > count) throw new MeshError('NOT_FOUND', 'FRAME_ABSENT', `The instance has frames 1 to ${count}.`);
     return place(frame);
@@ -51,13 +55,14 @@ export async function openFrames(options: { readonly dataset: DicomJson; readonl
   return {
     count,
     encapsulated,
+    swappedBytes,
     place: checked,
     async read(frame) {
       const { ranges, bitOffset } = await checked(frame);
       const totalBytes = ranges.reduce((sum, range) => sum + range.length, 0);
       if (totalBytes > MAX_FRAME_BYTES) throw new MeshError('RESOURCE_EXHAUSTED', 'FRAME_TOO_LARGE', 'The frame is too large to be read at once. Retrieve the instance.');
       const parts: Buffer[] = [];
-      for (const range of ranges) parts.push(await readWhole(read, range));
+      for (const range of ranges) parts.push(swappedBytes === 1 ? await readWhole(read, range) : await readSwapped({ read, range, pixels, wordBytes: swappedBytes }));
       const bytes = parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
       return bitOffset === 0 ? bytes : shiftedDown(bytes, bitOffset, Math.ceil(frameBits / 8));
     },
@@ -80,6 +85,22 @@ function nativePlace(frame: number, frameBits: number, pixels: { readonly offset
   const end = Math.ceil((startBit + frameBits) / 8);
   if (frameBits === 0 || end > pixels.totalBytes) throw pixelDataBroken();
   return { ranges: [{ offset: pixels.offset + first, length: end - first }], bitOffset: startBit % 8 };
+}
+
+/** Words that a byte order is about, by value representation (PS3.5 7.3). */
+const WORD_BYTES: Readonly<Record<string, number>> = { OW: 2, OF: 4, OL: 4, OD: 8, OV: 8 };
+
+/** A range of big endian words as little endian; it may begin and end within a word. */
+async function readSwapped({ read, range, pixels, wordBytes }: { read: ReadAt; range: ByteRange; pixels: StoredPixelData; wordBytes: number }): Promise<Buffer> {
+  const before = (range.offset - pixels.offset) % wordBytes;
+  const wholeBytes = Math.ceil((before + range.length) / wordBytes) * wordBytes;
+  const offset = range.offset - before;
+  const words = Buffer.alloc(wholeBytes);
+  (await readWhole(read, { offset, length: Math.min(wholeBytes, pixels.offset + pixels.totalBytes - offset) })).copy(words);
+  if (wordBytes === 2) words.swap16();
+  else if (wordBytes === 4) words.swap32();
+  else words.swap64();
+  return words.subarray(before, before + range.length);
 }
 
 /** Bits packed lowest first (PS3.5 8.2): moves them down so that the frame begins at bit 0. */

@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MeshError } from '@meridian/shared/errors';
 import { openFrames, type Frames } from '../dicom/frames.ts';
-import { bulkUri, firstNumber, type DicomJson } from '../dicom/json.ts';
+import { bulkUri, type DicomJson } from '../dicom/json.ts';
 import { TAG } from '../dicom/tags.ts';
-import { encodingOf, EXPLICIT_VR_LITTLE_ENDIAN } from '../dicom/transfer-syntaxes.ts';
+import { EXPLICIT_VR_LITTLE_ENDIAN } from '../dicom/transfer-syntaxes.ts';
 import { baseUrlOf, instanceUrl } from './addresses.ts';
 import { acceptOf, sendStream } from './answers.ts';
 import { bulkReferences, dataSetReader } from './data-set-source.ts';
@@ -68,8 +68,7 @@ async function sendFrames(parts: DicomwebParts, held: HeldInstance, asked: reado
   const packing = chooseStored(acceptOf(request), [{ type, transferSyntaxUid }], (asked === 'all' ? count : asked.length) > 1);
   if (isUnchanged(request, reply, entityTag([instance], undefined, 'frames', asked === 'all' ? asked : asked.join(',')))) return reply.send();
   await parts.onRead?.({ kind: 'view', transaction: 'frames', studyInstanceUid: instance.studyInstanceUid, instances: 1, request });
-  const swapped = !encapsulated && !encodingOf(instance.transferSyntaxUid).littleEndian && (firstNumber(opened.header, TAG.BitsAllocated) ?? 8) === 16;
-  const body = (number: number): AsyncGenerator<Buffer> => frameBytes(opened, number, swapped);
+  const body = (number: number): AsyncGenerator<Buffer> => frameBytes(opened, number);
   const partType = `${type}; transfer-syntax=${transferSyntaxUid}`;
   const [only] = numbers();
   if (packing === 'single' && only !== undefined) return sendStream(request, reply.type(partType), body(only));
@@ -88,11 +87,10 @@ function* partsOf(numbers: Iterable<number>, part: (number: number) => OutgoingP
 }
 
 /** One frame as stored, in pieces; native pixels leave as little endian whatever they are stored in. */
-async function* frameBytes(opened: { frames: Frames; read: (offset: number, length: number) => Promise<Buffer> }, number: number, swapped: boolean): AsyncGenerator<Buffer> {
+async function* frameBytes(opened: { frames: Frames; read: (offset: number, length: number) => Promise<Buffer> }, number: number): AsyncGenerator<Buffer> {
   const place = await opened.frames.place(number);
-  if (place.bitOffset !== 0 || swapped) {
-    const bytes = await opened.frames.read(number);
-    yield swapped ? Buffer.from(bytes.subarray(0, bytes.length & ~1)).swap16() : bytes;
+  if (place.bitOffset !== 0 || opened.frames.swappedBytes > 1) {
+    yield await opened.frames.read(number);
     return;
   }
   for (const range of place.ranges) {

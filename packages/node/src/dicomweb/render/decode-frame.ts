@@ -16,8 +16,8 @@ const ENCAPSULATED_UNCOMPRESSED = '1.2.840.10008.1.2.1.98';
  */
 export async function decodeFrame(frame: Uint8Array, image: ImageDescription): Promise<DecodedFrame> {
   const syntax = encodingOf(image.transferSyntaxUid);
-  if (!syntax.encapsulated || image.transferSyntaxUid === ENCAPSULATED_UNCOMPRESSED) return decodeNative(frame, image, syntax.littleEndian);
-  if (image.transferSyntaxUid === DEFLATED_FRAME) return decodeNative(inflate(frame, nativeBytes(image)), image, true);
+  if (!syntax.encapsulated || image.transferSyntaxUid === ENCAPSULATED_UNCOMPRESSED) return decodeNative(frame, image);
+  if (image.transferSyntaxUid === DEFLATED_FRAME) return decodeNative(inflate(frame, nativeBytes(image)), image);
   if (image.transferSyntaxUid === RLE_LOSSLESS) return decodeRleFrame(frame, image);
   const decoded = await decodeCompressed(frame, image);
   if (decoded !== undefined) return decoded;
@@ -43,26 +43,27 @@ function inflate(frame: Uint8Array, maxBytes: number): Uint8Array {
   }
 }
 
-function decodeNative(frame: Uint8Array, image: ImageDescription, littleEndian: boolean): DecodedFrame {
+function decodeNative(frame: Uint8Array, image: ImageDescription): DecodedFrame {
   if (frame.length < nativeBytes(image)) throw brokenPixels();
   const { samplesPerPixel, photometricInterpretation } = image;
   const base = { samplesPerPixel, photometricInterpretation, aligned: false };
   if (image.bitsAllocated === 1) return { ...base, samples: unpackBitmap(frame, pixelsOf(image)), aligned: true };
   if (photometricInterpretation === 'YBR_FULL_422' && samplesPerPixel === 3) return { ...base, samples: widen422(frame, pixelsOf(image)), photometricInterpretation: 'YBR_FULL' };
-  const samples = words(frame, pixelsOf(image) * samplesPerPixel, image.bitsAllocated, littleEndian);
+  const samples = words(frame, pixelsOf(image) * samplesPerPixel, image.bitsAllocated);
   return { ...base, samples: samplesPerPixel > 1 && image.planarConfiguration === 1 ? interleave(samples, samplesPerPixel) : samples };
 }
 
-function words(bytes: Uint8Array, count: number, bits: number, littleEndian: boolean): Uint8Array | Uint16Array | Uint32Array {
+/** Frames are read as little endian, whatever they are stored in. */
+function words(bytes: Uint8Array, count: number, bits: number): Uint8Array | Uint16Array | Uint32Array {
   if (bits === 8) return bytes.subarray(0, count);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bits === 16) {
     const out = new Uint16Array(count);
-    for (let at = 0; at < count; at += 1) out[at] = view.getUint16(at * 2, littleEndian);
+    for (let at = 0; at < count; at += 1) out[at] = view.getUint16(at * 2, true);
     return out;
   }
   const out = new Uint32Array(count);
-  for (let at = 0; at < count; at += 1) out[at] = view.getUint32(at * 4, littleEndian);
+  for (let at = 0; at < count; at += 1) out[at] = view.getUint32(at * 4, true);
   return out;
 }
 
