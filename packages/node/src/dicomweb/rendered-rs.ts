@@ -8,6 +8,7 @@ import { framesOf, parseFrameList } from './frames-rs.ts';
 import { heldInstances, type HeldInstance, type HeldInstances, type ResourceParams } from './held.ts';
 import { chooseType } from './media-types.ts';
 import type { DicomwebParts } from './parts.ts';
+import { assertPictureSize } from './renderer.ts';
 import { parseRenderQuery, type RenderQuery } from './render-query.ts';
 import { describeImage } from './render/image-description.ts';
 
@@ -55,6 +56,7 @@ function frameNumber(asked: string | undefined, instance: InstanceRow, thumbnail
 async function render(parts: DicomwebParts, held: HeldInstance, { frame, query, signal }: { frame: number; query: RenderQuery; signal: AbortSignal }): Promise<Buffer> {
   const { header, frames } = await framesOf(parts, held);
   const image = describeImage(header, held.instance.transferSyntaxUid, frame);
+  assertPictureSize(image);
   return parts.renderer.render({
     frame: await frames.read(frame), image, quality: query.quality, signal,
     ...(query.window === undefined ? {} : { window: query.window }),

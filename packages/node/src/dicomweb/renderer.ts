@@ -56,8 +56,13 @@ export function openRenderer(parts: { readonly threads?: number; readonly deadli
   };
 }
 
-async function decode(pool: WorkerPool, { frame, image, window, signal }: RenderRequest): Promise<RenderedPixels> {
+/** To be asked before the frame of a picture is read. @throws MeshError RESOURCE_EXHAUSTED / PICTURE_TOO_LARGE */
+export function assertPictureSize(image: ImageDescription): void {
   if (image.rows * image.columns * image.samplesPerPixel > MAX_SAMPLES) throw new MeshError('RESOURCE_EXHAUSTED', 'PICTURE_TOO_LARGE', 'This picture is too large to be rendered here. Retrieve the object as it is stored.');
+}
+
+async function decode(pool: WorkerPool, { frame, image, window, signal }: RenderRequest): Promise<RenderedPixels> {
+  assertPictureSize(image);
   // A buffer of its own can move; a view into a larger one is copied first.
   const owned = frame.byteLength === frame.buffer.byteLength && frame.buffer instanceof ArrayBuffer ? frame : Uint8Array.from(frame);
   const job: RenderJob = { frame: owned, image, ...(window === undefined ? {} : { window }) };
