@@ -4,8 +4,8 @@ import path from 'node:path';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { JobDatabase } from '@meridian/shared/database';
 import { IMPORT_AUTHORITY_PREFIX, type CommitRecord, type CommitResult } from './commit-record.ts';
-import { addToPatient, isOtherPersonId, patientOfNewStudy, type PatientConflict } from './patient-rows.ts';
-import type { QuarantineReason, StudyState } from './schema.ts';
+import { addToPatient, isOtherPersonId, patientOfNewStudy } from './patient-rows.ts';
+import type { PatientConflict, QuarantineReason, StudyState } from './schema.ts';
 import { writeWholeFile } from './whole-file.ts';
 
 interface HeldInstance {

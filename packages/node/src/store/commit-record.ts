@@ -2,9 +2,8 @@ import type { TypedPersonId } from '@meridian/shared/identifiers';
 import { firstString, type DicomJson } from '../dicom/json.ts';
 import type { DicomIdentity } from '../dicom/identity.ts';
 import type { IngestSource } from './ingest.ts';
-import type { PatientConflict } from './patient-rows.ts';
 import { personIdsOf } from './person-ids.ts';
-import type { QuarantineReason } from './schema.ts';
+import type { PatientConflict, QuarantineReason } from './schema.ts';
 import type { WholeFile } from './whole-file.ts';
 
 /** Begins the assigning authority of a folder's patient ids where nobody said whose they are. */

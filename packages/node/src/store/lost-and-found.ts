@@ -29,7 +29,11 @@ export function openLostAndFound(archiveFolder: string): LostAndFound {
     },
     settle: async () => {
       const handle = await open(folder, 'r');
-      await handle.sync().finally(() => handle.close());
+      try {
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
     },
     count: async () => {
       try {
@@ -45,10 +49,7 @@ export function openLostAndFound(archiveFolder: string): LostAndFound {
 /** True where the file is a Part 10 file with a data set from end to end; false also where it cannot be read as one. */
 export async function isWholeInstance(file: string): Promise<boolean> {
   try {
-    const handle = await open(file, 'r');
-    const head = Buffer.alloc(HEAD_BYTES);
-    const { bytesRead } = await handle.read(head, 0, HEAD_BYTES, 0).finally(() => handle.close());
-    const start = readPart10Start(head.subarray(0, bytesRead), { ended: true });
+    const start = readPart10Start(await headOf(file), { ended: true });
     if (start === 'need-more') return false;
     const reader = createHeaderReader({ transferSyntaxUid: start.transferSyntaxUid });
     for await (const chunk of createReadStream(file, { start: start.metaEndOffset })) reader.push(chunk as Buffer);
@@ -59,5 +60,16 @@ export async function isWholeInstance(file: string): Promise<boolean> {
     // What the disk would not give is no proof that the file is torn.
     if ((thrown as NodeJS.ErrnoException).syscall !== undefined) throw thrown;
     return false;
+  }
+}
+
+async function headOf(file: string): Promise<Buffer> {
+  const handle = await open(file, 'r');
+  try {
+    const head = Buffer.alloc(HEAD_BYTES);
+    const { bytesRead } = await handle.read(head, 0, HEAD_BYTES, 0);
+    return head.subarray(0, bytesRead);
+  } finally {
+    await handle.close();
   }
 }

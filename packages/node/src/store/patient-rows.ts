@@ -2,9 +2,7 @@
 import type { JobDatabase } from '@meridian/shared/database';
 import type { TypedPersonId } from '@meridian/shared/identifiers';
 import type { CommitRecord } from './commit-record.ts';
-
-/** Why a study could not join the patient whose PatientID it carries. */
-export type PatientConflict = 'person-id' | 'birth-date-and-sex' | 'patient-id-of-several';
+import type { PatientConflict } from './schema.ts';
 
 /** The row of a new study's patient; `conflict` where it had to be one of its own. */
 export interface PatientChoice {

@@ -9,6 +9,9 @@ export type QuarantineReason = 'pixels-differ' | 'header-differs' | 'identity-di
 /** Why a copy may not be read any more. */
 export type LockReason = 'CONSENT_REVOKED' | 'CONSENT_REFUSED' | 'CONSENT_EXPIRED';
 
+/** Why a study could not join the patient whose PatientID it carries. */
+export type PatientConflict = 'person-id' | 'birth-date-and-sex' | 'patient-id-of-several';
+
 /** Tables of the archive's database. Times are milliseconds since 1970 UTC; DA and TM stay as written; absent text is ''. */
 export interface StoreSchema {
   patient: {
