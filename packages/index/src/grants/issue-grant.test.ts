@@ -11,6 +11,7 @@ import { reasonOf, withIndex, type TestNode } from '../test-network.ts';
 
 const PATIENT = Buffer.alloc(32, 1);
 const STRANGER = Buffer.alloc(32, 3);
+const OTHER_ID = Buffer.alloc(32, 4);
 
 const record = (node: TestNode, compact: string): Promise<unknown> => callUnary(node.clients.consents.recordConsent.bind(node.clients.consents), { statement: { compact } });
 
@@ -98,6 +99,24 @@ test('each refusal has its reason', async () => {
     expect(await reasonOf(ask(asker, holder, { subject: '' }))).toBe('INVALID_ARGUMENT SUBJECT_INVALID');
     await index.revokeNode(other.nodeId);
     expect(await reasonOf(ask(asker, other))).toBe('FAILED_PRECONDITION HOLDER_NOT_ACTIVE');
+  });
+});
+
+test('a refusal under one id of a person counts for a study that is known under another id too', async () => {
+  await withIndex(async ({ addNode }) => {
+    const [holder, asker] = [await addNode('A'), await addNode('B')];
+    const keys = [{ key: PATIENT, epoch: 'e1' }, { key: OTHER_ID, epoch: 'e1' }];
+    const feed = await holder.feed();
+    feed.send(1, holder.manifest({ studyInstanceUid: '1.2.1', patientKeys: keys }));
+    await feed.acknowledged(1);
+    await record(holder, holder.consent({ patientKey: PATIENT, status: 'refused' }));
+    await record(asker, asker.consent({ patientKey: OTHER_ID }));
+    const outlook = async (patientKeys: typeof keys): Promise<string[]> =>
+      (await callUnary(asker.clients.query.patientHistory.bind(asker.clients.query), { patientKeys, purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 'doctor-1', pageToken: '', pageSize: 0 })).entries.map(({ consentReason }) => consentReason);
+    for (const key of keys) {
+      expect(await reasonOf(ask(asker, holder, { patientKeys: [key] }))).toBe('PERMISSION_DENIED CONSENT_REFUSED');
+      expect(await outlook([key])).toEqual(['CONSENT_REFUSED']);
+    }
   });
 });
 

@@ -14,7 +14,7 @@ import type { SigningKey } from '@meridian/shared/signed-object';
 import { INDEX_URI } from '@meridian/shared/x509';
 import { patientKeysOfRequest } from '../consent/consent-service.ts';
 import { decide, purposeOf, statementsOf, type StudyScope } from '../consent/decide.ts';
-import { MANIFEST_COLUMNS, scopeOf, signedManifestOf, visibleStudies, type StudyRow } from '../manifests/studies.ts';
+import { MANIFEST_COLUMNS, patientKeysOfStudies, scopeOf, signedManifestOf, studyAt, visibleStudies, type StudyRow } from '../manifests/studies.ts';
 import type { Caller, CallerGate } from '../registry/caller.ts';
 import type { TrustKeeper } from '../registry/trust-keeper.ts';
 import type { IndexDatabase } from '../tables.ts';
@@ -109,11 +109,11 @@ async function studiesAsked(database: IndexDatabase, asked: Asked, patientKeys: 
     .where('study_instance_uid', 'in', [...asked.studies])
     .where('custodian_node', '=', asked.holderNode)
     .execute();
+  const allKeys = await patientKeysOfStudies(database.read, rows);
   return asked.studies.map((studyInstanceUid) => {
-    const own = rows.filter((row) => row.study_instance_uid === studyInstanceUid);
-    const [row] = own;
+    const row = rows.find((one) => one.study_instance_uid === studyInstanceUid);
     if (row === undefined) throw new MeshError('NOT_FOUND', 'STUDY_UNKNOWN', 'The index knows no such study of this person at this holder. Ask for the history again: it may have moved or been withdrawn.');
-    return { ...row, patientKeys: own.map(({ patient_key }) => patient_key.toString('hex')) };
+    return { ...row, patientKeys: [...(allKeys.get(studyAt(row)) ?? [])] };
   });
 }
 

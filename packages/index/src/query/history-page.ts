@@ -23,7 +23,7 @@ export interface PageRequest {
 
 /** One page of a history, each study once however many of the keys name it. */
 export interface Page {
-  readonly rows: readonly { readonly row: StudyRow; readonly patientKeys: readonly string[] }[];
+  readonly rows: readonly StudyRow[];
   readonly next: Place | undefined;
 }
 
@@ -52,19 +52,16 @@ export function historyQuery(connection: IndexConnection, page: PageRequest): Se
 /** Reads one page. */
 export async function historyPage(connection: IndexConnection, page: PageRequest): Promise<Page> {
   const found = await historyQuery(connection, page).execute();
-  const rows: { row: StudyRow; patientKeys: string[] }[] = [];
+  const rows: StudyRow[] = [];
   let bytes = 0;
   for (const row of found) {
     const last = rows.at(-1);
-    if (last !== undefined && last.row.study_instance_uid === row.study_instance_uid && last.row.custodian_node === row.custodian_node) {
-      last.patientKeys.push(row.patient_key.toString('hex'));
-      continue;
-    }
+    if (last !== undefined && last.study_instance_uid === row.study_instance_uid && last.custodian_node === row.custodian_node) continue;
     bytes += row.payload.length;
     if (last !== undefined && (rows.length >= page.limit || bytes > MAX_PAGE_BYTES)) {
-      return { rows, next: { sortKey: last.row.sort_key, studyInstanceUid: last.row.study_instance_uid, custodianNode: last.row.custodian_node } };
+      return { rows, next: { sortKey: last.sort_key, studyInstanceUid: last.study_instance_uid, custodianNode: last.custodian_node } };
     }
-    rows.push({ row, patientKeys: [row.patient_key.toString('hex')] });
+    rows.push(row);
   }
   return { rows, next: undefined };
 }

@@ -8,7 +8,7 @@ import type { Clock } from '@meridian/shared/platform/clock';
 import { patientKeysOfRequest } from '../consent/consent-service.ts';
 import { decide, purposeOf, statementsOf } from '../consent/decide.ts';
 import { feedStates } from '../manifests/feeds.ts';
-import { scopeOf, signedManifestOf } from '../manifests/studies.ts';
+import { patientKeysOfStudies, scopeOf, signedManifestOf, studyAt } from '../manifests/studies.ts';
 import type { Caller, CallerGate } from '../registry/caller.ts';
 import type { TrustKeeper } from '../registry/trust-keeper.ts';
 import type { IndexDatabase } from '../tables.ts';
@@ -50,12 +50,13 @@ async function patientHistory(parts: QueryParts, request: PatientHistoryRequest,
   if (request.subject.length > MAX_SUBJECT_LENGTH) throw new MeshError('INVALID_ARGUMENT', 'SUBJECT_INVALID', `The pseudonym of the person who asks is at most ${MAX_SUBJECT_LENGTH} characters.`);
   const limit = Math.min(request.pageSize === 0 ? DEFAULT_PAGE_SIZE : request.pageSize, MAX_PAGE_SIZE);
   const page = await historyPage(database.read, { patientKeys, after: placeOf(request.pageToken), limit });
-  const statements = await statementsOf(database.read, patientKeys);
+  const allKeys = await patientKeysOfStudies(database.read, page.rows);
+  const statements = await statementsOf(database.read, [...new Set([...allKeys.values()].flat())].map((key) => Buffer.from(key, 'hex')));
   const atEpochMs = clock.now();
-  const entries = page.rows.map(({ row, patientKeys: keys }): HistoryEntry => {
+  const entries = page.rows.map((row): HistoryEntry => {
     const holder = keeper.view().entries.get(row.custodian_node as NodeId);
     const own = row.custodian_node === caller.nodeId;
-    const decision = own ? { allow: true as const } : decide({ statements, study: scopeOf(row, keys), askingNode: caller.nodeId, purpose, atEpochMs });
+    const decision = own ? { allow: true as const } : decide({ statements, study: scopeOf(row, allKeys.get(studyAt(row)) ?? []), askingNode: caller.nodeId, purpose, atEpochMs });
     return {
       manifest: signedManifestOf(row),
       custodianNode: row.custodian_node,

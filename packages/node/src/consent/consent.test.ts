@@ -20,6 +20,7 @@ import { element } from '../dicom/testing/build-dataset.ts';
 import type { Federation } from '../federation/federation.ts';
 import { openIndexChannel } from '../federation/index-channel.ts';
 import { openStore, type Store } from '../store/store.ts';
+import { makeInstance } from '../store/testing/data-sets.ts';
 import { openConsent, type Consent } from './consent.ts';
 
 const self = 'n-aaaaaaaaaaaaaaaa' as NodeId;
@@ -205,6 +206,32 @@ test('a revocation that is known already is announced again while a copy that re
     await room.consent.receive(revoked.compact);
     expect(announced).toEqual([revoked.hash]);
     expect(await room.events()).toEqual(['CONSENT active', `REVOKE revoked ${asker}`]);
+  });
+});
+
+test('a person who is known under two ids has refused and revokes under both', async () => {
+  await withRoom(async (room) => {
+    const other = parsePersonId('11010519491231002X');
+    const study = parseStudyInstanceUid('1.2.4');
+    const sink = room.store.ingest.begin({ door: 'dimse', transferSyntaxUid: '1.2.840.10008.1.2.1', assigningAuthority: 'H', nationalIdIn: 'patient-id' });
+    sink.write(makeInstance({ study, series: '1.2.4.1', sop: '1.2.4.1.1', patientId: person.value, residentId: other.value }));
+    await sink.end();
+    expect((await room.store.studies.study(study))?.personIds.map(({ value }) => value).toSorted()).toEqual([person.value, other.value].toSorted());
+    const { hash: _hash, compact: _compact, ...claims } = await room.consent.record({ ...forAsker, provision: { grantee: { kind: 'any-treating' }, purposes: ['TREAT'] } });
+    const statement = signConsent({ ...claims, writer: asker, consentId: 'theirs', seq: 1, causes: [] }, askerKey);
+    const now = Math.floor(clock.now() / 1000);
+    const grant = (jti: string): string => signGrant({ iss: 'index', sub: 'dr', role: 'radiologist', aud: self, azp: asker, cnf: { peerId: `peer-${asker}` }, studies: [study], pou: 'TREAT', cst: { hash: sha256(statement).toString('hex'), seq: 1, statement }, bytes: 1e9, iat: now, nbf: now, exp: now + 300, jti }, indexKey);
+    const decide = (jti: string) => room.consent.decide(grant(jti), { livePeerId: `peer-${asker}`, studyUid: study });
+    expect(await decide('before')).toMatchObject({ allow: true });
+    const otherKeys = [{ key: sha256(other.value).toString('base64url'), epoch: '1' }];
+    await room.consent.receive(signConsent({ ...claims, writer: asker, consentId: 'no', status: 'refused', seq: 2, causes: [], patientKeys: otherKeys }, askerKey));
+    expect(await decide('after')).toMatchObject({ allow: false, reason: 'CONSENT_STALE', detail: 'refused' });
+
+    await room.consent.record({ ...forAsker, personId: other });
+    const revocations = await room.consent.revoke({ personId: person });
+    expect(revocations.map(({ statement: { consentId } }) => consentId)).toHaveLength(2);
+    expect((await room.consent.record({ ...forAsker, personId: other, status: 'refused' })).patientKeys).toHaveLength(2);
+    expect((await room.consent.record({ ...forAsker, personId: other })).patientKeys).toHaveLength(1);
   });
 });
 

@@ -54,7 +54,7 @@ export interface Consent {
    * @throws MeshError NOT_FOUND / CONSENT_UNKNOWN
    */
   revoke(target: { readonly consentId: string; readonly clerk?: string } | { readonly personId: TypedPersonId; readonly clerk?: string }): Promise<Revocation[]>;
-  /** Every statement of a person: what is known here and, where it answers, what the index knows. */
+  /** Every statement of a person, under all ids of it that are known here: what is known here and, where it answers, what the index knows. */
   list(personId: TypedPersonId): Promise<ConsentStatement[]>;
   /**
    * Takes a statement from the index or another node, after its writer's signature was checked.
@@ -89,6 +89,8 @@ export interface Consent {
 const OUTBOX = 'consent-outbox';
 const AUDITS = 'consent-audit';
 const MAX_CAUSES = 64;
+/** Patient keys of one statement or one question to the index. */
+const MAX_KEYS = 8;
 
 /** Opens the consent room of a node that has joined. */
 export async function openConsent(parts: ConsentParts): Promise<Consent> {
@@ -188,7 +190,7 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     const keys = new Map<string, StatedPatientKey>(own.flatMap(({ patientKeys }) => patientKeys.map((key) => [`${key.epoch} ${key.key}`, key])));
     const statement = revoked ?? await write({
       consentId,
-      patientKeys: [...keys.values()].slice(0, 8),
+      patientKeys: [...keys.values()].slice(0, MAX_KEYS),
       status: 'revoked',
       provision: last.provision,
       validFromEpochMs: Math.min(clock.now() - CLOCK_TOLERANCE_MS, last.validFromEpochMs),
@@ -200,7 +202,8 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
 
   const consent: Consent = {
     record: async ({ personId, provision, validForMs, clerk, formHash, status }) => {
-      const patientKeys = statedKeys(await federation.patientKeys([personId]));
+      // A no counts under every id of the person that is known here; a consent opens no more than what was asked.
+      const patientKeys = statedKeys(status === 'refused' ? (await allKeysOf(parts, personId)).slice(0, MAX_KEYS) : await federation.patientKeys([personId]));
       return write({
         consentId: random.uuid(),
         patientKeys,
@@ -224,9 +227,10 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
       return revocations;
     },
     list: async (personId) => {
-      const keys = await federation.patientKeys([personId]);
-      await refresh(keys);
-      return statementsOf(database, statedKeys(keys));
+      const keys = await allKeysOf(parts, personId);
+      await refresh(keys.slice(0, MAX_KEYS));
+      const found = await statementsOf(database, statedKeys(keys));
+      return statementsOf(database, [...statedKeys(keys), ...found.flatMap(({ patientKeys }) => patientKeys)]);
     },
     receive,
     pushed: async ({ event }) => {
@@ -300,6 +304,15 @@ async function nodesToTell(parts: ConsentParts, own: readonly ConsentStatement[]
 async function hasOpenCopies({ store }: ConsentParts, statements: readonly ConsentStatement[]): Promise<boolean> {
   const row = await store.database.read.selectFrom('fetched_study').select('study_instance_uid').where('locked', '=', 0).where('consent_hash', 'in', statements.map(({ hash }) => hash)).executeTakeFirst();
   return row !== undefined;
+}
+
+/** Keys of the person under the id that is asked for and, as far as they are known here, under the other ids of its patients in this hospital. */
+async function allKeysOf({ federation, store }: ConsentParts, personId: TypedPersonId): Promise<PatientKey[]> {
+  const asked = await federation.patientKeys([personId]);
+  // What a copy says of its patient is another hospital's word.
+  const own = (await store.studies.studiesOfPerson(personId)).filter(({ copyOf }) => copyOf === undefined);
+  const others = await federation.knownPatientKeys([personId, ...own.flatMap(({ personIds }) => personIds)]);
+  return [...new Map([...asked, ...others].map((key) => [`${key.epoch} ${Buffer.from(key.key).toString('base64url')}`, key])).values()];
 }
 
 /** A statement that does not hold is no reason to stop; anything else is. */

@@ -50,11 +50,12 @@ interface Facts {
 async function factsFor(parts: ConsentParts & { readonly database: ConsentDatabase }, claims: GrantClaims, presented: Presented): Promise<Facts> {
   const { database } = parts;
   const consent = consentOrNothing(claims.cst.statement);
-  const [known, denials, seen, study] = await Promise.all([
-    consent === undefined ? [] : statementsOf(database, consent.patientKeys, [consent.consentId]),
+  const study = await heldStudy(parts, presented.studyUid);
+  const [known, denials, seen] = await Promise.all([
+    // Of the consent's patient and of the study's: the person may have refused under another id than the consent names.
+    consent === undefined ? [] : statementsOf(database, [...consent.patientKeys, ...(study?.patientKeys ?? [])], [consent.consentId]),
     database.read.selectFrom('denial').select(['kind', 'value']).where('value', 'in', [claims.jti, claims.azp, presented.livePeerId, claims.cst.hash, consent?.consentId ?? '']).execute(),
     database.read.selectFrom('seen_grant').select('peer_id').where('jti', '=', claims.jti).executeTakeFirst(),
-    heldStudy(parts, presented.studyUid),
   ]);
   return { known, denials: new Set(denials.map(({ kind, value }) => `${kind} ${value}`)), firstPeer: seen?.peer_id, study };
 }

@@ -104,7 +104,7 @@ async function fetchFrom(parts: JoinedParts, from: OneHolder, run: Parameters<ty
   const consent = await parts.mesh.consent.receive(readGrant(grant).cst.statement);
   // First the basis, then the look: a withdrawal that comes in between ends the run by its signal.
   run.onBasis({ consent });
-  await refuseIfWithdrawn(parts, from.patientKeys, consent);
+  await refuseIfWithdrawn(parts, consent);
   // Only now: a fetch that is refused makes no patient.
   const patient = await parts.patients.localPatientFor(order.personId, order.patientId === undefined ? {} : { patientId: order.patientId });
   const result = await transferStudy({
@@ -134,7 +134,7 @@ async function renewGrant(parts: JoinedParts, from: OneHolder, run: Parameters<t
   const { grant } = await askGrant(parts, from, run.signal);
   const consent = await parts.mesh.consent.receive(readGrant(grant).cst.statement);
   run.onBasis({ consent });
-  await refuseIfWithdrawn(parts, from.patientKeys, consent);
+  await refuseIfWithdrawn(parts, consent);
   await parts.store.fetched.rest(from.order.studyInstanceUid, basisOf(consent));
   return grant;
 }
@@ -158,8 +158,8 @@ async function askGrant(parts: JoinedParts, { order, holderNode, patientKeys }: 
 }
 
 /** What is known here of a withdrawal counts, even where the index has not heard of it. */
-async function refuseIfWithdrawn(parts: JoinedParts, patientKeys: readonly PatientKey[], consent: ConsentStatement): Promise<void> {
-  const known = await parts.mesh.consent.knownFor(patientKeys);
+async function refuseIfWithdrawn(parts: JoinedParts, consent: ConsentStatement): Promise<void> {
+  const known = await parts.mesh.consent.related(consent.hash);
   const withdrawn = known.find((statement) => statement.consentId === consent.consentId && statement.status !== 'active');
   if (withdrawn !== undefined) throw refusal(withdrawn.status === 'revoked' ? 'CONSENT_REVOKED' : 'CONSENT_REFUSED');
 }
