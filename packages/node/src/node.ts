@@ -9,6 +9,7 @@ import { openNodeAudit, type AuditLog } from './audit/node-audit.ts';
 import type { NodeConfig } from './config.ts';
 import { openConsent, type Consent } from './consent/consent.ts';
 import { dicomwebDoor } from './dicomweb/dicomweb.ts';
+import { auditReads } from './dicomweb/read-audit.ts';
 import { openRenderer } from './dicomweb/renderer.ts';
 import { openDimse, type DimseServer } from './dimse/dimse-server.ts';
 import { makeDataFolder } from './federation/data-folder.ts';
@@ -21,6 +22,7 @@ import { openMesh, type Mesh } from './mesh/mesh.ts';
 import { recallEvent } from './mesh/recall.ts';
 import { openPatients, type Patients } from './patients/patients.ts';
 import { openPeerHost, type PeerHost } from './peer/peer-host.ts';
+import { LOCAL_SUBJECT } from './portal/parts.ts';
 import { openPortal } from './portal/portal.ts';
 import { portalPartsOf } from './portal/rooms.ts';
 import { openRetrieve, type Retrieve } from './retrieve/retrieve.ts';
@@ -167,10 +169,10 @@ async function openJoinedRooms(base: Base, federation: Federation, keep: <Room e
 
 /** The listener and the doors on it; DIMSE last, when everything behind it is open. */
 async function openDoors(base: Base, joined: JoinedRooms | undefined, retrieve: Retrieve, keep: <Room extends { close(): Promise<unknown> }>(room: Room) => Room): Promise<{ http: HttpServer; dimse: DimseServer }> {
-  const { config, clock, random, log, store, patients } = base;
+  const { config, clock, random, log, audit, store, patients } = base;
   const http = keep(await openHttp({ host: config.http.host, port: config.http.port, log: log.child({ room: 'http' }), clock, portSetting: 'MERIDIAN_HTTP_PORT' }));
   const renderer = keep(openRenderer({ clock }));
-  await http.mount(dicomwebDoor({ store, assigningAuthority: config.assigningAuthority, coercionFor: patients.coercionFor, renderer, log: log.child({ room: 'dicomweb' }) }));
+  await http.mount(dicomwebDoor({ store, assigningAuthority: config.assigningAuthority, coercionFor: patients.coercionFor, renderer, log: log.child({ room: 'dicomweb' }), onRead: auditReads({ audit, clock, subject: LOCAL_SUBJECT }) }));
   let dimsePort = config.dimse.port;
   const portal = keep(openPortal(portalPartsOf({
     folder: config.folder, hospitalName: joined?.federation.hospitalName ?? config.name, version: VERSION, store, retrieve, clock, random,

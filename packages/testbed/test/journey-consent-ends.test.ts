@@ -96,4 +96,7 @@ test('a copy may not be read after its consent has run out; a new consent lets i
   expect(await seen('c', person, 'expires')).toMatchObject({ held: 'copy', locked: true, consent: 'allowed' });
   expect(await fetchTo('c', person, 'expires')).toBe('done');
   expect(await read('c', 'expires')).toBe('read');
+  const exports: number[] = [];
+  for await (const { type, study, instances } of network.hospital('c').node.audit.entries()) if (type === 'EXPORT' && study === uid('expires')) exports.push(instances ?? 0);
+  expect(exports).toEqual([1]);
 });
