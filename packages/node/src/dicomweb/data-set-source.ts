@@ -9,10 +9,19 @@ import { pixelDataOf } from '../dicom/pixel-data-place.ts';
 import { encodingOf, EXPLICIT_VR_LITTLE_ENDIAN } from '../dicom/transfer-syntaxes.ts';
 import type { InstanceRow } from '../store/rows.ts';
 import type { StudyReader } from '../store/study-reader.ts';
+import type { MemoryBudget } from './memory-budget.ts';
 
 const inflate = promisify(inflateRaw);
 /** A header that is rewritten is held whole; so is a deflated data set that must be looked into. */
 const MAX_HELD_BYTES = 256 * 1024 * 1024;
+/** What all requests may hold of objects together: the largest one, deflated and inflated. */
+export const READ_MEMORY_BYTES = 2 * MAX_HELD_BYTES;
+
+/** Where objects are read from, and the memory they may take meanwhile. */
+export interface DataSetSource {
+  readonly studies: StudyReader;
+  readonly memory: MemoryBudget;
+}
 
 /** The syntax an instance is served in: deflated ones whose header is rewritten are inflated, all others stay. */
 export function servedTransferSyntax(row: InstanceRow, coercion: Coercion | undefined): string {
@@ -23,7 +32,7 @@ export function servedTransferSyntax(row: InstanceRow, coercion: Coercion | unde
  * A Part 10 file of an instance: our prefix and the stored data set bytes, or those with a rewritten header where a
  * copy is served under a local patient. Pixel data is streamed.
  */
-export async function* part10File(studies: StudyReader, row: InstanceRow, coercion: Coercion | undefined): AsyncGenerator<Buffer> {
+export async function* part10File({ studies, memory }: DataSetSource, row: InstanceRow, coercion: Coercion | undefined): AsyncGenerator<Buffer> {
   const prefix = part10Prefix({ sopClassUid: row.sopClassUid, sopInstanceUid: row.sopInstanceUid, transferSyntaxUid: servedTransferSyntax(row, coercion) });
   if (coercion === undefined) {
     yield prefix;
@@ -33,11 +42,15 @@ export async function* part10File(studies: StudyReader, row: InstanceRow, coerci
   const { deflated } = encodingOf(row.transferSyntaxUid);
   const pixels = deflated ? undefined : pixelDataOf(await studies.header(row.sopInstanceUid), row.transferSyntaxUid);
   const headerLength = pixels?.elementOffset ?? row.bytes;
-  const headerBytes = deflated ? await inflated(studies, row) : await held(studies, row, headerLength);
-  // Before the first byte: what cannot be rewritten is then an answer of its own, not a file that breaks off.
-  const header = coerceDataset({ ...coercion, headerBytes, transferSyntaxUid: row.transferSyntaxUid });
-  yield prefix;
-  yield header;
+  const header = deflated ? await inflated({ studies, memory }, row) : await held({ studies, memory }, row, headerLength);
+  try {
+    // Before the first byte: what cannot be rewritten is then an answer of its own, not a file that breaks off.
+    const rewritten = coerceDataset({ ...coercion, headerBytes: header.bytes, transferSyntaxUid: row.transferSyntaxUid });
+    yield prefix;
+    yield rewritten;
+  } finally {
+    header.release();
+  }
   if (pixels !== undefined) yield* studies.openDataSet(row, { offset: headerLength, length: row.bytes - headerLength }) as AsyncIterable<Buffer>;
 }
 
@@ -46,11 +59,14 @@ export function part10Length(row: InstanceRow): number {
   return part10Prefix(row).length + row.bytes;
 }
 
-/** Random access to a data set, in the bytes that its header JSON counts: inflated where it is deflated. */
-export async function dataSetReader(studies: StudyReader, row: InstanceRow): Promise<ReadAt> {
-  if (!encodingOf(row.transferSyntaxUid).deflated) return (offset, length) => studies.readDataSet(row, offset, length);
-  const bytes = await inflated(studies, row);
-  return async (offset, length) => bytes.subarray(offset, offset + length);
+/**
+ * Random access to a data set, in the bytes that its header JSON counts: inflated where it is deflated.
+ * `release` when nothing is read any more.
+ */
+export async function dataSetReader(source: DataSetSource, row: InstanceRow): Promise<{ readonly read: ReadAt; readonly release: () => void }> {
+  if (!encodingOf(row.transferSyntaxUid).deflated) return { read: (offset, length) => source.studies.readDataSet(row, offset, length), release: () => undefined };
+  const { bytes, release } = await inflated(source, row);
+  return { read: async (offset, length) => bytes.subarray(offset, offset + length), release };
 }
 
 /** Every BulkDataURI of a header, as the header reader wrote it. */
@@ -66,16 +82,38 @@ export function bulkReferences(dataset: DicomJson): Set<string> {
   return found;
 }
 
-async function held(studies: StudyReader, row: InstanceRow, length: number): Promise<Buffer> {
-  if (length > MAX_HELD_BYTES) throw new MeshError('RESOURCE_EXHAUSTED', 'HEADER_TOO_LARGE', 'This object is too large to be served under the local patient id.');
-  return studies.readDataSet(row, 0, length);
+interface HeldBytes {
+  readonly bytes: Buffer;
+  readonly release: () => void;
 }
 
-async function inflated(studies: StudyReader, row: InstanceRow): Promise<Buffer> {
+/** The first bytes of a data set, with room for what is made of them. */
+async function held({ studies, memory }: DataSetSource, row: InstanceRow, length: number): Promise<HeldBytes> {
+  assertHoldable(length);
+  const { release } = await memory.take(length * 2);
   try {
-    return await inflate(await held(studies, row, row.bytes), { maxOutputLength: MAX_HELD_BYTES });
+    return { bytes: await studies.readDataSet(row, 0, length), release };
+  } catch (thrown) {
+    release();
+    throw thrown;
+  }
+}
+
+async function inflated({ studies, memory }: DataSetSource, row: InstanceRow): Promise<HeldBytes> {
+  assertHoldable(row.bytes);
+  // How much it will be is known only afterwards.
+  const taken = await memory.take(row.bytes + MAX_HELD_BYTES);
+  try {
+    const bytes = await inflate(await studies.readDataSet(row, 0, row.bytes), { maxOutputLength: MAX_HELD_BYTES });
+    taken.shrinkTo(bytes.length);
+    return { bytes, release: taken.release };
   } catch (error) {
+    taken.release();
     if (error instanceof MeshError) throw error;
     throw new MeshError('DATA_LOSS', 'DATA_SET_BROKEN', 'The deflated data set of this object cannot be inflated.', { cause: error });
   }
+}
+
+function assertHoldable(length: number): void {
+  if (length > MAX_HELD_BYTES) throw new MeshError('RESOURCE_EXHAUSTED', 'HEADER_TOO_LARGE', 'This object is too large to be served under the local patient id.');
 }

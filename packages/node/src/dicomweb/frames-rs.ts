@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { MeshError } from '@meridian/shared/errors';
-import { openFrames, type Frames } from '../dicom/frames.ts';
+import { openFrames, type Frames, type ReadAt } from '../dicom/frames.ts';
 import { bulkUri, type DicomJson } from '../dicom/json.ts';
 import { TAG } from '../dicom/tags.ts';
 import { EXPLICIT_VR_LITTLE_ENDIAN } from '../dicom/transfer-syntaxes.ts';
@@ -10,7 +10,7 @@ import { bulkReferences, dataSetReader } from './data-set-source.ts';
 import { entityTag, isUnchanged } from './entity-tags.ts';
 import { heldInstance, type HeldInstance } from './held.ts';
 import { writeMultipart, type OutgoingPart } from './multipart-writer.ts';
-import type { DicomwebParts } from './parts.ts';
+import type { ReadingParts } from './parts.ts';
 import { chooseStored, frameMediaType, OCTET_STREAM } from './representations.ts';
 
 /** Address of an instance. */
@@ -27,7 +27,7 @@ const MAX_ALL_FRAMES = 1_000_000;
 const CHUNK_BYTES = 1024 * 1024;
 
 /** Retrieve transaction for frames as stored and for bulk data (PS3.18 10.4.1.1.4, 10.4.1.1.5). */
-export function mountFrames(app: FastifyInstance, parts: DicomwebParts): void {
+export function mountFrames(app: FastifyInstance, parts: ReadingParts): void {
   const config = { policy: 'clinical-read' } as const;
   app.get<{ Params: InstanceParams & { frames: string } }>(`${INSTANCE}/frames/:frames`, { config }, async (request, reply) =>
     sendFrames(parts, await heldInstance(parts, request.params), parseFrameList(request.params.frames), request, reply));
@@ -48,16 +48,23 @@ export function parseFrameList(text: string): number[] {
   return list.map(Number);
 }
 
-/** The frames of an instance, and its header. Offsets are found without reading pixels. */
-export async function framesOf(parts: DicomwebParts, { instance }: HeldInstance): Promise<{ header: DicomJson; frames: Frames; read: (offset: number, length: number) => Promise<Buffer> }> {
+/** The frames of an instance, and its header, until the answer is over. Offsets are found without reading pixels. */
+export async function framesOf(parts: ReadingParts, { instance }: HeldInstance, reply: FastifyReply): Promise<{ header: DicomJson; frames: Frames; read: ReadAt }> {
   const header = await parts.store.studies.header(instance.sopInstanceUid);
-  const read = await dataSetReader(parts.store.studies, instance);
+  const read = await readUntilAnswered(parts, instance, reply);
   return { header, read, frames: await openFrames({ dataset: header, transferSyntaxUid: instance.transferSyntaxUid, read }) };
 }
 
-async function sendFrames(parts: DicomwebParts, held: HeldInstance, asked: readonly number[] | 'all', request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+async function readUntilAnswered(parts: ReadingParts, instance: HeldInstance['instance'], reply: FastifyReply): Promise<ReadAt> {
+  const { read, release } = await dataSetReader({ studies: parts.store.studies, memory: parts.memory }, instance);
+  if (reply.raw.closed) release();
+  else reply.raw.once('close', release);
+  return read;
+}
+
+async function sendFrames(parts: ReadingParts, held: HeldInstance, asked: readonly number[] | 'all', request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { instance } = held;
-  const opened = await framesOf(parts, held);
+  const opened = await framesOf(parts, held, reply);
   const { encapsulated, count } = opened.frames;
   if (asked === 'all' && count > MAX_ALL_FRAMES) throw new MeshError('RESOURCE_EXHAUSTED', 'FRAMES_TOO_MANY', `The object has ${count} frames, more than are given at once. Ask for them by number, some at a time.`);
   const numbers = (): Iterable<number> => (asked === 'all' ? upTo(count) : asked);
@@ -98,7 +105,7 @@ async function* frameBytes(opened: { frames: Frames; read: (offset: number, leng
   }
 }
 
-async function sendBulk(parts: DicomwebParts, held: HeldInstance, reference: string, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+async function sendBulk(parts: ReadingParts, held: HeldInstance, reference: string, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { instance } = held;
   const match = /^(\d{1,15})-(\d{1,15})$/.exec(reference);
   const place = { offset: Number(match?.[1] ?? 0), length: Number(match?.[2] ?? 0) };
@@ -109,7 +116,7 @@ async function sendBulk(parts: DicomwebParts, held: HeldInstance, reference: str
   const packing = chooseStored(acceptOf(request), [{ type: OCTET_STREAM, transferSyntaxUid: instance.transferSyntaxUid }], false);
   if (isUnchanged(request, reply, entityTag([instance], undefined, 'bulk', reference))) return reply.send();
   await parts.onRead?.({ kind: 'view', transaction: 'bulkdata', studyInstanceUid: instance.studyInstanceUid, instances: 1, request });
-  const read = await dataSetReader(parts.store.studies, instance);
+  const read = await readUntilAnswered(parts, instance, reply);
   const bytes = (async function* (): AsyncGenerator<Buffer> {
     for (let at = 0; at < place.length; at += CHUNK_BYTES) yield await read(place.offset + at, Math.min(CHUNK_BYTES, place.length - at));
   })();

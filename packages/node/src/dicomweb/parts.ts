@@ -4,6 +4,7 @@ import type { Clock } from '@meridian/shared/platform/clock';
 import type { Coercion } from '../dicom/coerce.ts';
 import type { StudyRow } from '../store/rows.ts';
 import type { Store } from '../store/store.ts';
+import type { MemoryBudget } from './memory-budget.ts';
 import type { Renderer } from './renderer.ts';
 
 /** What a client is about to be given; for the audit trail. */
@@ -27,4 +28,9 @@ export interface DicomwebParts {
   readonly clock?: Clock;
   /** Called before the first byte leaves; a rejection refuses the request. */
   readonly onRead?: (event: ReadEvent) => Promise<void>;
+}
+
+/** The parts as the transactions that read objects use them: with the memory they share. */
+export interface ReadingParts extends DicomwebParts {
+  readonly memory: MemoryBudget;
 }

@@ -7,7 +7,7 @@ import { entityTag, isUnchanged } from './entity-tags.ts';
 import { framesOf, parseFrameList } from './frames-rs.ts';
 import { heldInstances, type HeldInstance, type HeldInstances, type ResourceParams } from './held.ts';
 import { chooseType } from './media-types.ts';
-import type { DicomwebParts } from './parts.ts';
+import type { ReadingParts } from './parts.ts';
 import { assertPictureSize } from './renderer.ts';
 import { parseRenderQuery, type RenderQuery } from './render-query.ts';
 import { describeImage } from './render/image-description.ts';
@@ -18,7 +18,7 @@ const INSTANCE = '/studies/:study/series/:series/instances/:instance';
 type RenderedParams = ResourceParams & { readonly frames?: string };
 
 /** Rendered pictures and thumbnails (PS3.18 10.4.1.1.3, 10.4.1.1.6): one frame as JPEG. */
-export function mountRendered(app: FastifyInstance, parts: DicomwebParts): void {
+export function mountRendered(app: FastifyInstance, parts: ReadingParts): void {
   const config = { policy: 'clinical-read' } as const;
   for (const url of [`${INSTANCE}/rendered`, `${INSTANCE}/frames/:frames/rendered`]) {
     app.get<{ Params: RenderedParams }>(url, { config }, (request, reply) => picture(parts, request, reply, { params: request.params, thumbnail: false }));
@@ -28,7 +28,7 @@ export function mountRendered(app: FastifyInstance, parts: DicomwebParts): void 
   }
 }
 
-async function picture(parts: DicomwebParts, request: FastifyRequest, reply: FastifyReply, { params, thumbnail }: { params: RenderedParams; thumbnail: boolean }): Promise<FastifyReply> {
+async function picture(parts: ReadingParts, request: FastifyRequest, reply: FastifyReply, { params, thumbnail }: { params: RenderedParams; thumbnail: boolean }): Promise<FastifyReply> {
   if (chooseType(acceptOf(request), [JPEG]) === undefined) throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'Pictures come as image/jpeg; the Accept header does not allow it.');
   const at = request.url.indexOf('?');
   const query = parseRenderQuery(at < 0 ? '' : request.url.slice(at + 1), thumbnail);
@@ -36,7 +36,7 @@ async function picture(parts: DicomwebParts, request: FastifyRequest, reply: Fas
   const frame = frameNumber(params.frames, held.instance, thumbnail);
   if (isUnchanged(request, reply, entityTag([held.instance], undefined, 'rendered', String(frame), JSON.stringify(query)))) return reply.send();
   await parts.onRead?.({ kind: 'view', transaction: 'rendered', studyInstanceUid: held.study.studyInstanceUid, instances: 1, request });
-  return reply.type(JPEG).send(await render(parts, held, { frame, query, signal: goneSignal(reply) }));
+  return reply.type(JPEG).send(await render(parts, held, { frame, query, reply }));
 }
 
 /** The middle object with pixels stands for a series or a study. */
@@ -53,8 +53,9 @@ function frameNumber(asked: string | undefined, instance: InstanceRow, thumbnail
   return frame;
 }
 
-async function render(parts: DicomwebParts, held: HeldInstance, { frame, query, signal }: { frame: number; query: RenderQuery; signal: AbortSignal }): Promise<Buffer> {
-  const { header, frames } = await framesOf(parts, held);
+async function render(parts: ReadingParts, held: HeldInstance, { frame, query, reply }: { frame: number; query: RenderQuery; reply: FastifyReply }): Promise<Buffer> {
+  const { header, frames } = await framesOf(parts, held, reply);
+  const signal = goneSignal(reply);
   const image = describeImage(header, held.instance.transferSyntaxUid, frame);
   assertPictureSize(image);
   return parts.renderer.render({

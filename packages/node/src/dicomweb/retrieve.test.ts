@@ -4,10 +4,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { deflateRawSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import sharp from 'sharp';
 import { testNeeding } from '@meridian/shared/testing/needs';
 import type { DicomJson } from '../dicom/json.ts';
+import { part10Prefix } from '../dicom/part10.ts';
 import { TAG } from '../dicom/tags.ts';
 import { datasetOf, readFile, sample } from '../dicom/testing/sample-files.ts';
 import type { ReadEvent } from './parts.ts';
@@ -156,6 +158,20 @@ test('a copy that cannot be rewritten for its local id is an answer of its own, 
     await archive.close();
   }
 });
+
+test('many who ask for a deflated object take turns in memory, and each gives it back', async () => {
+  const coerced = await openArchive({ coercionFor: () => ({ replace: { patientId: 'LOCAL-7' }, modifyingSystem: 'meridian', at: '20260102030405' }) });
+  try {
+    const transferSyntaxUid = '1.2.840.10008.1.2.1.99';
+    const prefix = part10Prefix({ sopClassUid: '1.2.840.10008.5.1.4.1.1.7', sopInstanceUid: `${SERIES}.1`, transferSyntaxUid });
+    await store(coerced, [Buffer.concat([prefix, deflateRawSync(datasetOf(files[0] as Buffer).dataset)])]);
+    const addresses = Array.from({ length: 4 }, () => [`${first}/frames/1`, `${first}/rendered`, first, `/studies/${STUDY}`]).flat();
+    const answers = await Promise.all(addresses.map((address) => ask(coerced, address)));
+    expect(answers.map(({ status }) => status)).toEqual(addresses.map(() => 200));
+  } finally {
+    await coerced.close();
+  }
+}, 20_000);
 
 test('a locked copy is refused everywhere, and a linked one is served under the local id with Original Attributes', async () => {
   const coerced = await openArchive({
