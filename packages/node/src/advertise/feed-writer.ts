@@ -96,19 +96,20 @@ export function openFeedWriter(parts: AdvertiseParts & { readonly database: Feed
     const version = Math.max(change.version, (last?.version ?? 0) + 1);
     const built = await buildManifest(store, { studyInstanceUid, custodianNode: federation.nodeId, version, isComplete: change.kind !== 'study-incomplete', ofVersion: change.version, patientKeys, issuedAtEpochMs: clock.now() });
     if (built === undefined) return undefined;
-    const signed = sign(built.manifest);
+    const signed = await sign(built.manifest);
     if (signed === undefined) return undefined;
     await parts.audit.append({ type: 'STORE', study: studyInstanceUid, instances: built.manifest.instanceCount, bytes: Number(built.manifest.totalBytes), detail: { version } });
     return { studyInstanceUid, version, storeVersion: Math.max(change.version, 1), manifest: Buffer.from(SignedObject.encode(signed).finish()), list: deflateRawSync(built.list) };
   };
 
   /** A study that no manifest can hold (too many series, say) is reported and does not hold up the others. */
-  const sign = (manifest: StudyManifest): SignedObject | undefined => {
+  const sign = async (manifest: StudyManifest): Promise<SignedObject | undefined> => {
     try {
       return signManifest(manifest, federation.signingKey);
     } catch (thrown) {
       const error = asMeshError(thrown);
       if (error.code !== 'INVALID_ARGUMENT') throw error;
+      await parts.audit.append({ type: 'ADMIN', study: manifest.studyInstanceUid, reason: error.reason, detail: { event: 'study-not-advertised', version: Number(manifest.version) } });
       log.error({ event: 'study-not-advertised', studyInstanceUid: manifest.studyInstanceUid, reason: error.reason }, error.message);
       return undefined;
     }
