@@ -1,10 +1,12 @@
 import type { Disk } from './disk.ts';
 import { diskError } from './disk-space.ts';
 import type { MeshError } from '@meridian/shared/errors';
+import type { Slab, Staging } from './staging.ts';
+import type { WholeFile } from './whole-file.ts';
 
 /** Writes one new file as its bytes come, holding no more than what the disk has not taken yet. */
 export interface BlobWriter {
-  /** Takes ownership of the chunk. */
+  /** Takes ownership of the chunk. What fits a slab stays in memory until `seal` or `handOver`. */
   append(chunk: Buffer): void;
   /** Bytes that wait for the disk. */
   pendingBytes(): number;
@@ -14,6 +16,13 @@ export interface BlobWriter {
   drained(): Promise<void>;
   /** Resolves when all bytes are on the device. @throws MeshError RESOURCE_EXHAUSTED / DISK_FULL, INTERNAL / DISK_FAILED */
   seal(): Promise<void>;
+  /**
+   * Instead of `seal`, where the whole file is in memory still: whoever takes it writes and flushes it. `giveBack` follows.
+   * @returns undefined where the disk has some of it.
+   */
+  handOver(): WholeFile | undefined;
+  /** What was handed over is no longer needed. */
+  giveBack(): void;
   /** Closes and removes the file; what fails there is left to the next start, which collects files without a row. */
   discard(): Promise<void>;
 }
@@ -21,13 +30,15 @@ export interface BlobWriter {
 /** Bytes of one file that are written before they are flushed. */
 const FLUSH_BYTES = 64 * 1024 * 1024;
 
-/** Opens a writer; the file is made with the first bytes. */
-export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: number; pendingLimit: number }): BlobWriter {
+/** Opens a writer; the file is made with the first bytes, or when they no longer fit a slab. @param parts.staging absent: nothing is kept back */
+export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: number; pendingLimit: number; staging: Staging | undefined }): BlobWriter {
   const { disk, path } = parts;
   let gathered: Buffer[] = [];
   let gatheredBytes = 0;
   let writingBytes = 0;
   let isBegun = false;
+  let slab: Slab | undefined;
+  let slabBytes = 0;
   let unflushedBytes = 0;
   let file: number | undefined;
   let failure: MeshError | undefined;
@@ -75,6 +86,32 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
       wakeWaiting();
     });
   };
+  const enqueue = (chunk: Buffer): void => {
+    if (!isBegun) begin();
+    gathered.push(chunk);
+    gatheredBytes += chunk.length;
+    if (gatheredBytes >= parts.writeBytes) push();
+  };
+  /** True when the slab has taken the chunk. */
+  const keepBack = (chunk: Buffer): boolean => {
+    if (isBegun) return false;
+    slab ??= parts.staging?.take();
+    if (slab === undefined || slabBytes + chunk.length > slab.bytes.length) return false;
+    chunk.copy(slab.bytes, slabBytes);
+    slabBytes += chunk.length;
+    return true;
+  };
+  const giveBack = (): void => {
+    if (slab !== undefined) parts.staging?.giveBack(slab);
+    slab = undefined;
+    slabBytes = 0;
+  };
+  /** From now on bytes go to the disk as they come. */
+  const spill = (): void => {
+    const kept = slab?.bytes.subarray(0, slabBytes);
+    if (kept !== undefined && kept.length > 0) enqueue(Buffer.from(kept));
+    giveBack();
+  };
   const close = async (): Promise<void> => {
     if (file === undefined) return;
     const open = file;
@@ -85,19 +122,21 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
   return {
     append: (chunk) => {
       if (failure !== undefined) return;
-      if (!isBegun) begin();
-      gathered.push(chunk);
-      gatheredBytes += chunk.length;
-      if (gatheredBytes >= parts.writeBytes) push();
+      if (keepBack(chunk)) return;
+      spill();
+      enqueue(chunk);
     },
-    pendingBytes: () => gatheredBytes + writingBytes,
+    pendingBytes: () => slabBytes + gatheredBytes + writingBytes,
     failure: () => failure,
     drained: () =>
       new Promise((resolve) => {
         waiting.push(resolve);
         wakeWaiting();
       }),
+    handOver: () => (slab === undefined || isBegun ? undefined : { path, memory: slab.memory, bytes: slabBytes }),
+    giveBack,
     seal: async () => {
+      spill();
       push();
       step(async () => {
         if (file === undefined) throw new Error('The file of this instance is not open');
@@ -109,6 +148,7 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
       closing = close().catch(() => undefined);
     },
     discard: async () => {
+      giveBack();
       gathered = [];
       gatheredBytes = 0;
       await tail;

@@ -2,6 +2,8 @@ import fs from 'node:fs';
 
 /** The calls that ingest makes to the file system: a part, so that a test can watch their order or make them fail. */
 export interface Disk {
+  /** True where the writer thread may make the same calls itself, on whole objects. */
+  readonly isOfThisMachine?: boolean;
   /** Makes a file that must not exist yet; opens it for writing. */
   create(path: string): Promise<number>;
   /** Writes all bytes at the end of the file. */
@@ -16,6 +18,7 @@ export interface Disk {
 
 /** The machine's file system. */
 export const systemDisk: Disk = {
+  isOfThisMachine: true,
   create: (path) => new Promise((resolve, reject) => fs.open(path, 'wx', 0o640, (error, file) => (error ? reject(error) : resolve(file)))),
   append: (file, chunks) => appendAll(file, [...chunks]),
   flush: (file) => new Promise((resolve, reject) => fs.fdatasync(file, (error) => (error ? reject(error) : resolve()))),
