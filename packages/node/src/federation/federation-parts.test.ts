@@ -9,7 +9,7 @@ import { parsePersonId, type NodeId } from '@meridian/shared/identifiers';
 import { silentLog } from '@meridian/shared/log';
 import { systemClock as clock } from '@meridian/shared/platform/clock';
 import { systemRandom as random } from '@meridian/shared/platform/random';
-import { createSigningKey } from '@meridian/shared/signed-object';
+import { createSigningKey, keyIdOf } from '@meridian/shared/signed-object';
 import { buildTrustList, signDelta } from '@meridian/shared/trust-list';
 import { makeDataFolder } from './data-folder.ts';
 import { federationMigrations, type FederationDatabase, type FederationSchema } from './federation-tables.ts';
@@ -19,7 +19,7 @@ import { joinFederation } from './join.ts';
 import { openPatientKeys } from './patient-keys.ts';
 import { openPushSubscription } from './push-subscription.ts';
 import { openTestIndex } from './test-index.ts';
-import { openTrustStore } from './trust-store.ts';
+import { openTrustStore, type MemberKeyChange } from './trust-store.ts';
 
 const nodeId = 'n-aaaaaaaaaaaaaaaa' as NodeId;
 const root = createSigningKey();
@@ -82,6 +82,24 @@ test('the trust list is kept as it was signed, verified at every load, and never
 
     await database.write.updateTable('trust_part').set({ signed: Buffer.from(SignedObject.encode(second.head as SignedObject).finish()) }).where('name', '=', '').execute();
     await expect(open(database)).rejects.toMatchObject({ reason: 'TRUST_LIST_ROOT_MISMATCH' });
+    await database.close();
+  });
+});
+
+test('a member whose keys change in the list is told of, and the list is taken all the same', async () => {
+  await inFolder(async (_folder, openDatabase) => {
+    const changes: MemberKeyChange[] = [];
+    const database = await openDatabase();
+    const first = Buffer.from(TrustList.encode(listOf(1, [entry('a'), entry('b'), entry('c')])).finish());
+    const trust = await openTrustStore({ database, first, rootKeys: [root.publicKey], clock, log: silentLog, onMemberKeyChanged: (change) => changes.push(change) });
+    const other = createSigningKey().publicKey;
+    // A newcomer, a suspension and a new address are no change of keys.
+    await trust.offer(listOf(2, [{ ...entry('a', 2), addresses: ['/ip4/10.0.0.1/tcp/9'] }, { ...entry('b'), signingPublicKey: other }, { ...entry('c'), peerId: 'peer-other' }, entry('d')]));
+    expect(changes).toEqual([
+      { nodeId: 'n-bbbbbbbbbbbbbbbb', seq: 2, changed: 'signing-key', keyId: keyIdOf(other), formerKeyId: keyIdOf(Buffer.alloc(32, 1)) },
+      { nodeId: 'n-cccccccccccccccc', seq: 2, changed: 'peer-id', keyId: keyIdOf(Buffer.alloc(32, 1)), formerKeyId: keyIdOf(Buffer.alloc(32, 1)) },
+    ]);
+    expect(trust.view().entries.get('n-bbbbbbbbbbbbbbbb' as NodeId)?.signingPublicKey.equals(other)).toBe(true);
     await database.close();
   });
 });

@@ -19,7 +19,7 @@ import { openIndexChannel, type IndexChannel } from './index-channel.ts';
 import { openPatientKeys } from './patient-keys.ts';
 import { openPushSubscription, type PushListener } from './push-subscription.ts';
 import { openRenewal } from './renewal.ts';
-import { openTrustStore, type TrustStore } from './trust-store.ts';
+import { openTrustStore, type MemberKeyChange, type TrustStore } from './trust-store.ts';
 
 export type { IndexChannel } from './index-channel.ts';
 
@@ -67,7 +67,7 @@ const SKEW_WARNING_MS = 15_000;
 
 /**
  * Opens the membership of a data folder and connects in the background.
- * @param parts.audit gets a CERT event for every renewed certificate.
+ * @param parts.audit gets a CERT event for every renewed certificate, and an ADMIN event where a known member's keys change.
  * @returns undefined where the node has not joined.
  * @throws MeshError FAILED_PRECONDITION / IDENTITY_UNREADABLE, and where the kept trust list was tampered with
  */
@@ -78,7 +78,10 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
   const identity = await readIdentity(folder);
   const { enrolment, caCertificatePem, signingKey } = identity;
   const database = await openSqlite<FederationSchema>({ file: join(folder, 'federation.sqlite'), migrations: federationMigrations, readers: 1 });
-  const trust = await openTrustStore({ database, first: identity.firstTrustList, rootKeys: [Buffer.from(enrolment.indexSigningPublicKey, 'hex')], clock, log }).catch(async (thrown: unknown) => {
+  // Only written down: a list that is held back would be a hospital cut off.
+  const auditKeyChange = ({ nodeId, ...detail }: MemberKeyChange): void =>
+    void parts.audit?.append({ type: 'ADMIN', peer: nodeId, reason: 'MEMBER_KEY_CHANGED', detail }).catch((thrown: unknown) => log.error({ event: 'member-key-change-not-audited', nodeId, reason: asMeshError(thrown).reason }));
+  const trust = await openTrustStore({ database, first: identity.firstTrustList, rootKeys: [Buffer.from(enrolment.indexSigningPublicKey, 'hex')], clock, log, onMemberKeyChanged: auditKeyChange }).catch(async (thrown: unknown) => {
     await database.close();
     throw thrown;
   });

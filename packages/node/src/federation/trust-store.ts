@@ -1,9 +1,10 @@
 import { asMeshError, MeshError } from '@meridian/shared/errors';
 import { SignedObject } from '@meridian/shared/generated/meridian/v1/common';
 import { TrustList, TrustListHead } from '@meridian/shared/generated/meridian/v1/trust';
+import type { NodeId } from '@meridian/shared/identifiers';
 import type { Logger } from '@meridian/shared/log';
 import type { Clock } from '@meridian/shared/platform/clock';
-import { openSigned } from '@meridian/shared/signed-object';
+import { keyIdOf, openSigned } from '@meridian/shared/signed-object';
 import { applyTrustNews, TRUST_HEAD_TYPE, verifyTrustList, type TrustNews, type TrustView } from '@meridian/shared/trust-list';
 import type { FederationDatabase } from './federation-tables.ts';
 
@@ -20,6 +21,17 @@ export interface TrustStore {
   readonly onChange: (listener: (view: TrustView) => void) => () => void;
 }
 
+/** A known member stands in a newer list with another key: a hospital that joined anew, or an index that is not itself any more. */
+export interface MemberKeyChange {
+  readonly nodeId: NodeId;
+  /** Of the list that says so. */
+  readonly seq: number;
+  readonly changed: 'signing-key' | 'peer-id';
+  /** Ids of the signing key that is listed now, and of the one before. */
+  readonly keyId: string;
+  readonly formerKeyId: string;
+}
+
 const HEAD = '';
 /** Before the seq of a kept head that names a key which no earlier one did. */
 const LINK = '!';
@@ -28,9 +40,10 @@ const SEGMENT = '/';
 /**
  * Opens the kept trust list; everything read from disk is verified again. A list that has run out still serves to ask for a newer one.
  * @param parts.first encoded TrustList of the join, for the first start.
+ * @param parts.onMemberKeyChanged called after the list was taken; it holds nothing up.
  * @throws MeshError UNAUTHENTICATED / SIGNATURE_INVALID, DATA_LOSS / TRUST_LIST_ROOT_MISMATCH where the disk was tampered with
  */
-export async function openTrustStore(parts: { database: FederationDatabase; first: Uint8Array; rootKeys: readonly Uint8Array[]; clock: Clock; log: Logger }): Promise<TrustStore> {
+export async function openTrustStore(parts: { database: FederationDatabase; first: Uint8Array; rootKeys: readonly Uint8Array[]; clock: Clock; log: Logger; onMemberKeyChanged?: (change: MemberKeyChange) => void }): Promise<TrustStore> {
   const { database, rootKeys, clock, log } = parts;
   const listeners = new Set<(view: TrustView) => void>();
   const loaded = await load(parts);
@@ -42,7 +55,12 @@ export async function openTrustStore(parts: { database: FederationDatabase; firs
     const next = applyTrustNews(view, news, rootKeys, clock.now());
     if (next === view) return false;
     await save(database, { before: view, next, chain });
+    const changes = keyChanges(view, next);
     view = next;
+    for (const change of changes) {
+      log.error({ event: 'member-key-changed', ...change }, 'a hospital is listed with another key than before: ask it whether it joined anew, by a way that does not lead over the index');
+      parts.onMemberKeyChanged?.(change);
+    }
     chain = [...chain, ...newKeys(chain, next.indexSigningKeys)];
     log.debug({ event: 'trust-list-taken', seq: next.seq, expiresAtEpochMs: next.expiresAtEpochMs });
     for (const listener of listeners) listener(next);
@@ -66,6 +84,18 @@ interface Loaded {
   readonly view: TrustView;
   /** Every index key that the chain of kept heads vouches for, from the key learnt at join to today's. */
   readonly keys: readonly Uint8Array[];
+}
+
+function keyChanges(before: TrustView, next: TrustView): MemberKeyChange[] {
+  const changes: MemberKeyChange[] = [];
+  for (const [nodeId, { signingPublicKey, peerId }] of next.entries) {
+    const former = before.entries.get(nodeId);
+    if (former === undefined) continue;
+    const isOtherKey = !former.signingPublicKey.equals(signingPublicKey);
+    if (!isOtherKey && former.peerId === peerId) continue;
+    changes.push({ nodeId, seq: next.seq, changed: isOtherKey ? 'signing-key' : 'peer-id', keyId: keyIdOf(signingPublicKey), formerKeyId: keyIdOf(former.signingPublicKey) });
+  }
+  return changes;
 }
 
 async function load(parts: { database: FederationDatabase; first: Uint8Array; rootKeys: readonly Uint8Array[]; clock: Clock }): Promise<Loaded> {
