@@ -11,11 +11,13 @@ import { openFederation, type Federation } from '@meridian/node/federation/feder
 import { joinFederation } from '@meridian/node/federation/join';
 import { openStore, type Store } from '@meridian/node/store/store';
 import { NodeStatus } from '@meridian/shared/generated/meridian/v1/trust';
+import { readGrant } from '@meridian/shared/grant';
+import { signConsent } from '@meridian/shared/consent';
 import { PurposeOfUse } from '@meridian/shared/generated/meridian/v1/common';
 import { CoverageState } from '@meridian/shared/generated/meridian/v1/query';
 import { parsePersonId, parseStudyInstanceUid, type NodeId } from '@meridian/shared/identifiers';
 import { silentLog } from '@meridian/shared/log';
-import { decodeManifest } from '@meridian/shared/manifest';
+import { decodeManifest, openManifest } from '@meridian/shared/manifest';
 import { systemClock as clock } from '@meridian/shared/platform/clock';
 import { systemRandom as random } from '@meridian/shared/platform/random';
 import { uidElement, textElement } from './federation-data-set.ts';
@@ -38,7 +40,7 @@ interface Mesh {
   stopIndex(): Promise<void>;
   startIndex(): Promise<void>;
   member(name: string): Promise<Member>;
-  reopen(member: Member): Promise<Member>;
+  reopen(member: Member, meanwhile?: () => Promise<void>): Promise<Member>;
 }
 
 async function withMesh(run: (mesh: Mesh) => Promise<void>): Promise<void> {
@@ -57,9 +59,10 @@ async function withMesh(run: (mesh: Mesh) => Promise<void>): Promise<void> {
       await joinFederation({ link: joinLink, folder: data });
       return remember(await openMember(data));
     },
-    reopen: async (member) => {
+    reopen: async (member, meanwhile) => {
       open.delete(member);
       await member.close();
+      await meanwhile?.();
       return remember(await openMember(member.folder));
     },
   };
@@ -255,6 +258,49 @@ test('a certificate is renewed by the signing key with a new TLS key, and the ch
     await member.advertise.settle(AbortSignal.timeout(20_000));
     const reopened = await mesh.reopen(member);
     expect((await history(reopened, personOf(1))).studies).toHaveLength(1);
+  });
+});
+
+test('a hospital that joins again with new keys keeps its studies and its consents, and the old keys sign nothing more', async () => {
+  await withMesh(async (mesh) => {
+    const [holder, asker] = [await mesh.member('Renji'), await mesh.member('Huashan')];
+    await ingest(holder, 1);
+    const personId = parsePersonId(personOf(1));
+    const given = await holder.consent.record({ personId, ...forAnybody });
+    const gone = await holder.consent.record({ personId, ...forAnybody });
+    await holder.consent.revoke({ consentId: gone.consentId });
+    await holder.advertise.settle(AbortSignal.timeout(20_000));
+    await holder.consent.settle();
+    const formerKey = holder.federation.signingKey;
+    const { joinLink } = await mesh.index.inviteAgain(holder.nodeId);
+    const rejoined = await mesh.reopen(holder, async () => {
+      await rm(join(holder.folder, 'identity'), { recursive: true });
+      await joinFederation({ link: joinLink, folder: holder.folder });
+    });
+    expect(rejoined.nodeId).toBe(holder.nodeId);
+    await rejoined.advertise.settle(AbortSignal.timeout(20_000));
+    await rejoined.consent.settle();
+    await until(() => asker.federation.entryOf(holder.nodeId)?.signingPublicKey.equals(rejoined.federation.signingKey.publicKey) === true, 'the new key in the list of the asker');
+
+    const patientKeys = await asker.federation.patientKeys([personId]);
+    const { entries, coverage } = await asker.federation.channel.call('query', 'patientHistory', { patientKeys, purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 'dr', pageToken: '', pageSize: 100 });
+    expect(entries.map(({ manifest }) => openManifest(manifest, [rejoined.federation.signingKey.publicKey]).manifest)).toMatchObject([{ studyInstanceUid: studyUid(1), version: 2n }]);
+    await until(async () => (await history(asker, personOf(1))).coverage.find(({ nodeId }) => nodeId === holder.nodeId)?.state === CoverageState.COVERAGE_STATE_CURRENT, 'the holder current');
+    expect(coverage).toHaveLength(2);
+    const { grant } = await asker.federation.channel.call('grants', 'issueGrant', { patientKeys, holderNode: holder.nodeId, studyInstanceUids: [studyUid(1)], purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 'dr', role: 'radiologist' });
+    const resting = await asker.consent.receive(readGrant(grant?.compact ?? '').cst.statement);
+    expect(resting).toMatchObject({ consentId: given.consentId, status: 'active' });
+    expect(resting.hash).not.toBe(given.hash);
+    expect((await rejoined.consent.list(personId)).filter(({ consentId }) => consentId === gone.consentId).map(({ status }) => status).sort()).toEqual(['active', 'revoked']);
+
+    // Who has the old key and dates a statement back opens nothing with it.
+    const forged = signConsent({ ...given, consentId: random.uuid(), seq: given.seq + 100_000, issuedAtEpochMs: given.issuedAtEpochMs }, formerKey);
+    await expect(asker.federation.channel.call('consent', 'recordConsent', { statement: { compact: forged } })).rejects.toMatchObject({ code: 'UNAUTHENTICATED', reason: 'CONSENT_SIGNATURE' });
+    await expect(asker.consent.receive(forged)).rejects.toMatchObject({ reason: 'CONSENT_SIGNATURE' });
+    const before = await history(asker, personOf(1));
+    const again = await mesh.reopen(rejoined);
+    await again.advertise.settle(AbortSignal.timeout(20_000));
+    expect((await history(asker, personOf(1))).studies).toEqual(before.studies);
   });
 });
 

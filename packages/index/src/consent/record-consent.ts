@@ -50,7 +50,8 @@ function checkStatement(parts: RecordConsentParts, compact: string): ConsentStat
   // A suspended hospital may still close access, never open it.
   const maySign = entry !== undefined && (entry.status === NodeStatus.NODE_STATUS_ACTIVE || (entry.status === NodeStatus.NODE_STATUS_SUSPENDED && status !== 'active'));
   if (!maySign) throw new MeshError('PERMISSION_DENIED', 'CONSENT_SIGNER_UNKNOWN', 'The node that signed this consent statement is no active member of the federation.');
-  return openConsent(compact, signingKeysOf(entry, issuedAtEpochMs));
+  // A key that was replaced may still close what it opened; by the index's clock, it opens nothing new.
+  return openConsent(compact, signingKeysOf(entry, status === 'active' ? parts.clock.now() : issuedAtEpochMs));
 }
 
 async function store(parts: RecordConsentParts, statement: ConsentStatement, caller: NodeId): Promise<void> {

@@ -157,7 +157,7 @@ class FeedStream {
   /** A refused entry ends the stream; what came before it is durable by then, so that the node knows which one it was. */
   private async check(entry: FeedEntry): Promise<ManifestEntry> {
     try {
-      return checkEntry(entry, this.caller);
+      return checkEntry(entry, this.caller, this.parts.clock.now());
     } catch (thrown) {
       const error = asMeshError(thrown);
       if (error.code !== 'INVALID_ARGUMENT') throw error;

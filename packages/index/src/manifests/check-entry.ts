@@ -11,10 +11,10 @@ import type { ManifestEntry } from './store-group-job.ts';
  * A feed entry whose manifest was signed by the calling node and speaks of that node alone.
  * @throws MeshError UNAUTHENTICATED / SIGNATURE_INVALID, INVALID_ARGUMENT / MANIFEST_MALFORMED, PERMISSION_DENIED / FOREIGN_CUSTODIAN
  */
-export function checkEntry(entry: FeedEntry, caller: Caller): ManifestEntry {
+export function checkEntry(entry: FeedEntry, caller: Caller, nowEpochMs: number): ManifestEntry {
   const signed = entry.manifest;
-  const issuedAtEpochMs = signed === undefined ? 0 : issueTimeOf(signed.payload);
-  const { manifest, digest } = openManifest(signed, signingKeysOf(caller.entry, issuedAtEpochMs));
+  // By the index's clock, not by the time that the manifest names: a key that was replaced signs nothing new.
+  const { manifest, digest } = openManifest(signed, signingKeysOf(caller.entry, nowEpochMs));
   if (manifest.custodianNode !== caller.nodeId) {
     throw new MeshError('PERMISSION_DENIED', 'FOREIGN_CUSTODIAN', 'A node may advertise its own studies only.');
   }
@@ -38,15 +38,6 @@ export function checkEntry(entry: FeedEntry, caller: Caller): ManifestEntry {
     digest,
     recall: isWithdrawn(manifest) ? recallOf(manifest, signed as SignedObject) : undefined,
   };
-}
-
-/** Read before the check, only to know which of the node's keys was in force then. */
-function issueTimeOf(payload: Buffer): number {
-  try {
-    return Number(StudyManifest.decode(payload).issuedAtEpochMs);
-  } catch (cause) {
-    throw new MeshError('INVALID_ARGUMENT', 'MANIFEST_MALFORMED', 'The manifest cannot be taken: its bytes are no StudyManifest.', { cause });
-  }
 }
 
 function uniqueKeys(manifest: StudyManifest): Buffer[] {

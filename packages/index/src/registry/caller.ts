@@ -20,7 +20,7 @@ export interface AuthenticatedCall {
 export interface CallerGate {
   /** @throws MeshError UNAUTHENTICATED / CERTIFICATE_UNKNOWN, PERMISSION_DENIED / NODE_REVOKED | NODE_SUSPENDED */
   readonly authenticate: (call: AuthenticatedCall) => Caller;
-  /** A signal for a long call: aborts with the call's own, and as soon as the node is no longer active. */
+  /** A signal for a long call: aborts with the call's own, and as soon as the node is no longer active or has joined again with other keys. */
   whileActive(caller: Caller, signal: AbortSignal): { readonly signal: AbortSignal; release(): void };
   /** Ends all long calls, because the index stops. */
   close(): void;
@@ -47,7 +47,9 @@ export function openCallerGate(keeper: TrustKeeper): CallerGate {
       running.add(controller);
       const stop = keeper.onNews(() => {
         try {
-          refuseInactive(keeper.view().entries.get(caller.nodeId));
+          const entry = keeper.view().entries.get(caller.nodeId);
+          refuseInactive(entry);
+          if (entry?.signingPublicKey.equals(caller.entry.signingPublicKey) !== true) throw keyReplaced();
         } catch (refusal) {
           controller.abort(refusal);
         }
@@ -73,4 +75,8 @@ function refuseInactive(entry: TrustEntry | undefined): void {
     throw new MeshError('PERMISSION_DENIED', 'NODE_SUSPENDED', 'This node is suspended for now. Ask the operator of the index why, and when it may come back.');
   }
   throw new MeshError('PERMISSION_DENIED', 'NODE_REVOKED', 'This node was removed from the federation. Ask the operator of the index; a new code is needed to join again.');
+}
+
+function keyReplaced(): MeshError {
+  return new MeshError('UNAUTHENTICATED', 'CERTIFICATE_UNKNOWN', 'This node has joined again with other keys: those of this call are no longer valid.');
 }

@@ -212,10 +212,14 @@ test('a certificate is renewed by the signing key, and a node that lost its keys
         expect(await reasonOf(callUnary(ask, requestAt(clock.now())))).toBe('PERMISSION_DENIED NODE_NOT_ACTIVE');
         ahead = 0;
       });
+      const [feed, push] = [await node.feed(), node.subscribe()];
       const again = await joinNode(invited.joinLink);
       try {
         expect(again.nodeId).toBe(node.nodeId);
         expect(await reasonOf(trustOf(node))).toBe('UNAUTHENTICATED CERTIFICATE_UNKNOWN');
+        // What the old machine still had open is over too.
+        expect((await feed.ended())?.reason).toBe('CERTIFICATE_UNKNOWN');
+        expect((await push.ended())?.reason).toBe('CERTIFICATE_UNKNOWN');
         const view = verifyTrustList(again.joined.trustList as never, [again.joined.indexSigningPublicKey], Date.now());
         expect(view.entries.get(node.nodeId as NodeId)?.formerSigningKeys.map(({ publicKey }) => publicKey)).toEqual([node.key.publicKey]);
       } finally {

@@ -31,6 +31,8 @@ interface Hospital {
   advertise: Advertise;
   /** The evaluator cannot be reached. */
   isEvaluatorDown: boolean;
+  /** As after a join with new keys; takes effect at the next opening. */
+  readonly newKey: (key: SigningKey) => void;
   readonly folder: string;
   readonly reopen: (faults?: { dropOutboxRow?: boolean }, meanwhile?: () => Promise<void>) => Promise<void>;
   readonly ingest: (study: number, instance?: number, options?: { person?: boolean; bodyPart?: string; associationId?: string }) => Promise<void>;
@@ -42,7 +44,7 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
   const index = await openTestFeed();
   const store = await openStore({ folder, clock, random, log: silentLog, limits: { quietTimeMs: 3_600_000 } });
   const audit = await openNodeAudit({ folder, clock, random });
-  const signingKey = createSigningKey();
+  let signingKey = createSigningKey();
   let channel = openIndexChannel({ address: index.address, credentials: index.credentials, clock });
   const open = (faults: { dropOutboxRow?: boolean } = {}): Promise<Advertise> => {
     const federation = {
@@ -56,7 +58,7 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
     return openAdvertise({ folder, store, federation, audit, clock, random, log: silentLog, faults });
   };
   const hospital: Hospital = {
-    index, store, audit, signingKey, folder, isEvaluatorDown: false, advertise: undefined as unknown as Advertise,
+    index, store, audit, signingKey, folder, isEvaluatorDown: false, newKey: (key) => void (signingKey = key), advertise: undefined as unknown as Advertise,
     reopen: async (faults, meanwhile) => {
       await hospital.advertise.close();
       await meanwhile?.();
@@ -248,6 +250,29 @@ test('an archive restored from an older backup is announced anew, above every ve
     await hospital.reopen();
     await hospital.settled();
     expect(index.entries).toHaveLength(5);
+  });
+});
+
+test('a node that joined again with a new key signs and announces every study anew, once, in a new feed', async () => {
+  await withHospital(async (hospital) => {
+    const { index, ingest } = hospital;
+    for (const study of [1, 2, 3]) await ingest(study);
+    await ingest(2, 2);
+    await hospital.settled();
+    const key = createSigningKey();
+    hospital.newKey(key);
+    await hospital.reopen();
+    await hospital.settled();
+    const anew = index.entries.slice(4);
+    expect(anew.map(({ seq, manifest }) => `${seq}: ${manifest.studyInstanceUid.split('.').at(-1)} v${manifest.version}`)).toEqual(['1: 1 v2', '2: 3 v2', '3: 2 v3']);
+    expect(new Set(index.entries.map(({ feedId }) => feedId)).size).toBe(2);
+    const { signed, list } = await hospital.advertise.instanceList(parseStudyInstanceUid(studyUid(2)));
+    const { manifest } = openManifest(signed, [key.publicKey]);
+    expect(openInstanceList(list, manifest).instances).toHaveLength(2);
+    await hospital.reopen();
+    await ingest(3, 2);
+    await hospital.settled();
+    expect(studiesOf(index).slice(7)).toEqual(['3 v3']);
   });
 });
 

@@ -11,6 +11,7 @@ import { feedMigrations, type FeedSchema } from './feed-tables.ts';
 import { followOlderArchive, openFeedWriter } from './feed-writer.ts';
 import type { AdvertiseParts } from './parts.ts';
 import { refusedStudies } from './refused-entries.ts';
+import { signAnew } from './sign-anew.ts';
 
 export type { AdvertiseParts } from './parts.ts';
 
@@ -49,6 +50,7 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
   const database = await openSqlite<FeedSchema>({ file: join(parts.folder, 'advertise.sqlite'), migrations: feedMigrations, readers: 1 });
   await database.write.insertInto('feed').values({ one: 1, feed_id: parts.random.bytes(16), change_seq: 0, last_seq: 0, acknowledged_seq: 0 }).onConflict((conflict) => conflict.doNothing()).execute();
   await followOlderArchive({ store, database, log });
+  await signAnew({ ...parts, database, log });
 
   const watchers = new Set<() => void>();
   let news = 0;

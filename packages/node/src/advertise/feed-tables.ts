@@ -7,8 +7,8 @@ export interface FeedSchema {
   feed_entry: { seq: number; study_instance_uid: string; version: number; store_version: number; manifest: Buffer; refused: Generated<string | null> };
   /** Encoded InstanceList of one version, raw-deflated. */
   instance_list: { study_instance_uid: string; version: number; list: Buffer };
-  /** `change_seq`: the archive's changes are worked off up to here; `last_seq`: newest entry. */
-  feed: { one: number; feed_id: Buffer; change_seq: number; last_seq: number; acknowledged_seq: number };
+  /** `change_seq`: the archive's changes are worked off up to here; `last_seq`: newest entry; `key_id`: of the signing key of all entries, '' before it was noted. */
+  feed: { one: number; feed_id: Buffer; change_seq: number; last_seq: number; acknowledged_seq: number; key_id: Generated<string> };
 }
 
 /** SQLite database of the advertise room. */
@@ -24,5 +24,8 @@ export const feedMigrations: Migrations = {
   '002-note-refused-entries': async (database) => {
     await sql`ALTER TABLE feed_entry ADD COLUMN refused TEXT`.execute(database);
     await sql`CREATE INDEX feed_entry_refused ON feed_entry (seq) WHERE refused IS NOT NULL`.execute(database);
+  },
+  '003-note-signing-key': async (database) => {
+    await sql`ALTER TABLE feed ADD COLUMN key_id TEXT NOT NULL DEFAULT ''`.execute(database);
   },
 };

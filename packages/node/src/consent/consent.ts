@@ -14,6 +14,7 @@ import type { AuditEvent } from '../audit/node-audit.ts';
 import { consentMigrations, type ConsentSchema, type DenialKind } from './consent-tables.ts';
 import { decideGrant, type Presented } from './decide.ts';
 import type { ConsentParts } from './parts.ts';
+import { signedByFormerKey } from './sign-anew.ts';
 import { insertStatement, statedKeys, statementsOf, type StatedPatientKey } from './statements.ts';
 
 /** What a clerk records. */
@@ -149,6 +150,19 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     return statement;
   };
 
+  /** After a join with new keys. What cannot be signed now, for the log cannot be written, is signed at the next start. */
+  const signAnew = async (): Promise<void> => {
+    try {
+      const former = await signedByFormerKey(database, { nodeId: federation.nodeId, keyId: federation.signingKey.keyId, nowEpochMs: clock.now() });
+      for (const { consentId, patientKeys, status, provision, validFromEpochMs, validUntilEpochMs, clerk, formHash } of former) {
+        await write({ consentId, patientKeys, status, provision, validFromEpochMs, validUntilEpochMs, clerk, ...(formHash === undefined ? {} : { formHash }) });
+      }
+      if (former.length > 0) log.warn({ event: 'consents-signed-anew', consents: former.length }, 'this node joined again with a new key: the consents that it recorded are signed anew');
+    } catch (thrown) {
+      log.error({ event: 'consents-not-signed-anew', err: thrown });
+    }
+  };
+
   const refresh = async (keys: readonly PatientKey[]): Promise<void> => {
     try {
       const { statements } = await federation.channel.call('consent', 'listConsents', { patientKeys: [...keys] }, { deadlineMs: 5_000 });
@@ -166,7 +180,8 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     if (entry === undefined || entry.status !== NodeStatus.NODE_STATUS_ACTIVE) {
       throw new MeshError('PERMISSION_DENIED', 'CONSENT_SIGNER_UNKNOWN', 'This consent statement names a writer that is no active member of the federation. It was not taken.');
     }
-    const statement = openConsentStatement(compact, signingKeysOf(entry, clock.now()));
+    // A key that was replaced may still close what it opened; it opens nothing.
+    const statement = openConsentStatement(compact, signingKeysOf(entry, claimed.status === 'active' ? clock.now() : claimed.issuedAtEpochMs));
     const known = await database.read.selectFrom('consent_statement').select('hash').where('hash', '=', statement.hash).executeTakeFirst();
     if (known !== undefined) {
       if (statement.status !== 'active' && (await hasOpenCopies(parts, await statementsOf(database, statement.patientKeys, [statement.consentId])))) tell(listeners, statement);
@@ -277,6 +292,7 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
       await database.close();
     },
   };
+  await signAnew();
   return consent;
 }
 

@@ -3,7 +3,7 @@ import { NodeStatus } from '@meridian/shared/generated/meridian/v1/trust';
 import type { RetrieveFederation } from './ports.ts';
 
 /** How current one hospital's part of an answer is. */
-export type NodeState = 'self' | 'current' | 'stale' | 'never-heard' | 'not-asked';
+export type NodeState = 'self' | 'current' | 'stale' | 'unverified' | 'never-heard' | 'not-asked';
 
 /** Who was asked: "nothing found" differs from "could not ask". */
 export interface Coverage {
@@ -24,11 +24,14 @@ const STATES: Readonly<Record<number, NodeState>> = {
   [CoverageState.COVERAGE_STATE_NEVER_HEARD]: 'never-heard',
 };
 
-/** Coverage of an answer of the index; members that left the trust list are no part of it. */
-export function coverageOf(federation: RetrieveFederation, told: readonly NodeCoverage[], nowEpochMs: number): Coverage {
-  const others = told
+/**
+ * Coverage of an answer of the index; members that left the trust list are no part of it.
+ * @param told.unverified members of whose entries some were left out, for their signature does not hold.
+ */
+export function coverageOf(federation: RetrieveFederation, told: { readonly coverage: readonly NodeCoverage[]; readonly unverified: ReadonlySet<string> }, nowEpochMs: number): Coverage {
+  const others = told.coverage
     .filter((node) => node.nodeId !== federation.nodeId && node.state !== CoverageState.COVERAGE_STATE_EXCLUDED)
-    .map((node): CoverageNode => ({ nodeId: node.nodeId, name: node.name, state: STATES[node.state] ?? 'not-asked', asOfEpochMs: Number(node.asOfEpochMs), pending: node.pending }));
+    .map((node): CoverageNode => ({ nodeId: node.nodeId, name: node.name, state: told.unverified.has(node.nodeId) ? 'unverified' : (STATES[node.state] ?? 'not-asked'), asOfEpochMs: Number(node.asOfEpochMs), pending: node.pending }));
   return summed([self(federation.nodeId, federation.hospitalName, nowEpochMs), ...others], true, nowEpochMs);
 }
 

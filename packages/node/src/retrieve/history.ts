@@ -64,7 +64,7 @@ export async function patientHistory(parts: RetrieveParts, request: HistoryReque
   const local = await parts.store.studies.studiesOfPerson(request.personId);
   const remote = parts.mesh === undefined ? undefined : await askIndex(parts as JoinedParts, request);
   const nowEpochMs = parts.clock.now();
-  const coverage = parts.mesh === undefined ? coverageAlone(parts.hospitalName, nowEpochMs) : remote === undefined ? coverageWithoutIndex(parts.mesh.federation, nowEpochMs) : coverageOf(parts.mesh.federation, remote.coverage, remote.answeredAtEpochMs);
+  const coverage = parts.mesh === undefined ? coverageAlone(parts.hospitalName, nowEpochMs) : remote === undefined ? coverageWithoutIndex(parts.mesh.federation, nowEpochMs) : coverageOf(parts.mesh.federation, remote, remote.answeredAtEpochMs);
   const studies = await merge(parts, local, remote?.studies ?? []);
   await parts.audit.append({ type: 'QUERY', subject: request.subject, detail: { purpose: request.purpose, studies: studies.length, asked: coverage.asked, answered: coverage.answered } });
   return { person: maskPersonId(request.personId), studies, coverage };

@@ -25,6 +25,8 @@ export interface RemoteStudy {
 export interface RemoteAnswer {
   readonly studies: readonly RemoteStudy[];
   readonly coverage: readonly NodeCoverage[];
+  /** Members with an entry whose signature does not hold here: not everything that they announced is among the studies. */
+  readonly unverified: ReadonlySet<string>;
   readonly answeredAtEpochMs: number;
 }
 
@@ -40,6 +42,7 @@ export function purposeOfUse(purpose: Purpose): PurposeOfUse {
 export async function remoteStudies(parts: JoinedParts, query: { patientKeys: readonly PatientKey[]; purpose: Purpose; subject: string; signal?: AbortSignal | undefined }): Promise<RemoteAnswer> {
   const { channel } = parts.mesh.federation;
   const studies: RemoteStudy[] = [];
+  const unverified = new Set<string>();
   let pageToken = '';
   for (let page = 0; page < MAX_HISTORY_PAGES; page += 1) {
     const answer = await channel.call(
@@ -49,21 +52,22 @@ export async function remoteStudies(parts: JoinedParts, query: { patientKeys: re
       { deadlineMs: HISTORY_DEADLINE_MS, signal: query.signal },
     );
     for (const entry of answer.entries) {
-      const study = openEntry(parts, entry);
+      const study = openEntry(parts, entry, unverified);
       if (study !== undefined) studies.push(study);
     }
     pageToken = answer.nextPageToken;
-    if (pageToken === '') return { studies, coverage: answer.coverage, answeredAtEpochMs: Number(answer.answeredAtEpochMs) };
+    if (pageToken === '') return { studies, unverified, coverage: answer.coverage, answeredAtEpochMs: Number(answer.answeredAtEpochMs) };
   }
   throw new MeshError('RESOURCE_EXHAUSTED', 'HISTORY_TOO_LONG', `This person has more than ${HISTORY_PAGE_SIZE * MAX_HISTORY_PAGES} studies. The operator of the index must look at this record.`);
 }
 
 /** @returns undefined for a manifest that is withdrawn, or that its holder did not sign: the index is not believed alone. */
-function openEntry(parts: JoinedParts, entry: HistoryEntry): RemoteStudy | undefined {
+function openEntry(parts: JoinedParts, entry: HistoryEntry, unverified: Set<string>): RemoteStudy | undefined {
   const holder = parts.mesh.federation.entryOf(entry.custodianNode as NodeId);
   try {
     if (holder === undefined) throw new MeshError('FAILED_PRECONDITION', 'PEER_NOT_LISTED', 'the holder is not on the trust list');
-    const { manifest } = openManifest(entry.manifest, signingKeysOf(holder, parts.clock.now()));
+    // A key that was replaced vouches for what the index had taken before.
+    const { manifest } = openManifest(entry.manifest, signingKeysOf(holder, Number(entry.receivedAtEpochMs)));
     if (manifest.custodianNode !== entry.custodianNode) throw new MeshError('DATA_LOSS', 'MANIFEST_FOREIGN', 'the manifest names another holder');
     if (manifest.status === ManifestStatus.MANIFEST_STATUS_DELETED || manifest.status === ManifestStatus.MANIFEST_STATUS_REJECTED) return undefined;
     return {
@@ -75,6 +79,7 @@ function openEntry(parts: JoinedParts, entry: HistoryEntry): RemoteStudy | undef
       consentReason: entry.consentReason,
     };
   } catch (thrown) {
+    unverified.add(entry.custodianNode);
     parts.log.warn({ event: 'retrieve.manifest-refused', nodeId: entry.custodianNode, reason: asMeshError(thrown).reason });
     return undefined;
   }

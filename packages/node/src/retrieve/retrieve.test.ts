@@ -11,6 +11,7 @@ import { parsePersonId, type NodeId } from '@meridian/shared/identifiers';
 import { silentLog } from '@meridian/shared/log';
 import { decodeManifest, encodeInstanceList, instanceListDigest, signManifest } from '@meridian/shared/manifest';
 import { systemClock, type Clock } from '@meridian/shared/platform/clock';
+import { createSigningKey } from '@meridian/shared/signed-object';
 import { systemRandom } from '@meridian/shared/platform/random';
 import { openTestNetwork, type TestMember, type TestNetwork } from '../peer/test-network.ts';
 import { openPatients } from '../patients/patients.ts';
@@ -43,6 +44,8 @@ let known: ConsentStatement[];
 let faults: number;
 /** What other hospitals say beside the holder. */
 let rivals: unknown[];
+/** One more member that the index calls current. */
+let current: string | undefined;
 
 async function fill(store: Store, patientId: string): Promise<void> {
   for (let number = 1; number <= IMAGES; number += 1) {
@@ -77,7 +80,7 @@ async function openAsker(changes: Partial<RetrieveParts> = {}): Promise<Retrieve
       return {
         entries: [{ manifest: signed, custodianNode: holder.nodeId, custodianName: 'Hospital 1', receivedAtEpochMs: 9n, consent: index.denial === undefined ? ConsentOutlook.CONSENT_OUTLOOK_ALLOWED : ConsentOutlook.CONSENT_OUTLOOK_REFUSED, consentReason: index.denial ?? '' }, ...rivals],
         nextPageToken: '',
-        coverage: [other, { ...other, nodeId: asker.nodeId }, { ...other, nodeId: 'n-cccccccccccccccc', name: 'Hospital 3', state: CoverageState.COVERAGE_STATE_NEVER_HEARD }],
+        coverage: [other, { ...other, nodeId: asker.nodeId }, { ...other, nodeId: 'n-cccccccccccccccc', name: 'Hospital 3', state: CoverageState.COVERAGE_STATE_NEVER_HEARD }, ...(current === undefined ? [] : [{ ...other, nodeId: current }])],
         answeredAtEpochMs: 11n,
       };
     }
@@ -147,6 +150,7 @@ beforeEach(async () => {
   known = [];
   faults = 0;
   rivals = [];
+  current = undefined;
   audit = makeAudit();
   consent = makeConsent(network, holder, asker);
   server = await serveTransfers({ peerHost: holder.host, store: holderStore, advertise: { instanceList: () => advertised(holderStore) }, consent: consent.judge, audit: makeAudit(), clock: systemClock, log: silentLog });
@@ -205,6 +209,27 @@ test('other images under the same number are a row of their own, and come only f
   expect(await rows()).toEqual(expect.arrayContaining([{ differs: true, held: 'copy', instanceCount: IMAGES, holders: [asker.nodeId, holder.nodeId].sort() }, { differs: true, held: 'no', instanceCount: 2, holders: [rival.nodeId] }]));
   // The copy that is here is brought up to date from where it came.
   expect(await retrieve.fetch(order())).toMatchObject({ resumedInstances: IMAGES, holderNode: holder.nodeId });
+});
+
+test('what a member announced and did not provably sign is left out, and the coverage says so', async () => {
+  const rival = await network.add(true);
+  const manifest = { ...decodeManifest((await advertised(holderStore)).signed.payload), custodianNode: rival.nodeId, studyInstanceUid: '1.9.9' };
+  const formerKey = createSigningKey();
+  const say = (receivedAtEpochMs: bigint): void => {
+    rivals = [{ manifest: signManifest(manifest, formerKey), custodianNode: rival.nodeId, custodianName: 'Hospital 3', receivedAtEpochMs, consent: ConsentOutlook.CONSENT_OUTLOOK_ALLOWED, consentReason: '' }];
+  };
+  const seen = async () => {
+    const { studies, coverage } = await history();
+    return { found: studies.some(({ studyInstanceUid }) => studyInstanceUid === '1.9.9'), state: coverage.nodes.find(({ nodeId }) => nodeId === rival.nodeId)?.state, answered: coverage.answered, notAsked: coverage.notAsked };
+  };
+  current = rival.nodeId;
+  say(500n);
+  expect(await seen()).toEqual({ found: false, state: 'unverified', answered: 2, notAsked: 2 });
+  // A key that was replaced vouches for what the index had taken before, and for nothing after.
+  network.entries.set(rival.nodeId, { ...network.entries.get(rival.nodeId)!, formerSigningKeys: [{ publicKey: formerKey.publicKey, untilEpochMs: 1000n }] });
+  expect(await seen()).toEqual({ found: true, state: 'current', answered: 3, notAsked: 1 });
+  say(1001n);
+  expect(await seen()).toMatchObject({ found: false, state: 'unverified' });
 });
 
 test('without the index the answer is what is here, and it says who was not asked', async () => {

@@ -5,7 +5,7 @@ import { momentText } from '../format.ts';
 import { useSettings } from '../settings.tsx';
 import { answeredOf, missingOf, type Answered } from './coverage.ts';
 
-const SHAPES: Readonly<Record<Answered, string>> = { answered: '●', stale: '◐', missing: '○', silent: '◌' };
+const SHAPES: Readonly<Record<Answered, string>> = { answered: '●', stale: '◐', missing: '○', silent: '◌', unverified: '▲' };
 
 /** Who answered, who did not and since when: one pip per hospital, and the verdict in a sentence. */
 export function Completeness({ coverage, found, busy, onAskAgain }: { readonly coverage: Coverage; readonly found: number; readonly busy: boolean; readonly onAskAgain: () => void }): ReactNode {
@@ -33,6 +33,7 @@ function Pip({ node }: { readonly node: CoverageNode }): ReactNode {
     stale: words.stale(momentText(node.asOfEpochMs ?? 0, language)),
     missing: words.notAsked,
     silent: words.silent,
+    unverified: words.unverified,
   }[answered];
   return (
     <li className={`pip pip-${answered}`}>

@@ -5,8 +5,9 @@ import { askHistory } from '../api/client.ts';
 import type { HistoryStudy, HistoryView, Purpose, TransferView } from '../api/types.ts';
 import { Problem } from '../problem.tsx';
 import { useWords } from '../settings.tsx';
+import type { Words } from '../words/en.ts';
 import { Completeness } from './completeness.tsx';
-import { answeredOf, missingOf } from './coverage.ts';
+import { answeredOf, missingOf, type Answered } from './coverage.ts';
 import { MismatchDialog } from './mismatch-dialog.tsx';
 import { StudyRow } from './study-row.tsx';
 import type { Transfers } from './use-transfers.ts';
@@ -87,9 +88,14 @@ function NotShown({ view }: { readonly view: HistoryView }): ReactNode {
   return (
     <section className="not-shown" aria-labelledby="not-shown">
       <h2 id="not-shown">{words.notShown}</h2>
-      <ul>{missing.map((node) => <li key={node.nodeId}>{words.notShownNode(node.name, answeredOf(node) === 'silent' ? words.silent : words.notAsked)}</li>)}</ul>
+      <ul>{missing.map((node) => <li key={node.nodeId}>{words.notShownNode(node.name, notShownWord(answeredOf(node), words))}</li>)}</ul>
     </section>
   );
+}
+
+function notShownWord(answered: Answered, words: Words): string {
+  if (answered === 'unverified') return words.unverified;
+  return answered === 'silent' ? words.silent : words.notAsked;
 }
 
 function Waiting({ text }: { readonly text: string }): ReactNode {

@@ -40,6 +40,7 @@ export const en = {
   pending: (count: number) => `${count} not announced yet`,
   notAsked: 'could not be asked',
   silent: 'has announced nothing yet',
+  unverified: 'not all it announced can be verified',
   alone: 'This hospital has not joined the mesh yet. This list shows its own images only; there may be studies we cannot see.',
   noneFound: (hospitals: number, time: string) => `No imaging found. ${hospitals === 1 ? '1 hospital' : `All ${hospitals} hospitals`} answered at ${time}.`,
   allAnswered: (found: number, hospitals: number, time: string) => `${found} ${found === 1 ? 'study' : 'studies'} found. ${hospitals === 1 ? '1 hospital' : `All ${hospitals} hospitals`} answered at ${time}.`,

@@ -41,6 +41,7 @@ export const zhCN: Words = {
   stale: (since) => `截至 ${since}`,
   pending: (count) => `${count} 项待上报`,
   notAsked: '未能查询',
+  unverified: '部分公告无法核实',
   silent: '尚无上报',
   alone: '本院尚未加入网络，此列表只含本院影像，可能还有未显示的检查。',
   noneFound: (hospitals, time) => `未找到影像检查。${hospitals} 家医院均已在 ${time} 答复。`,

@@ -70,7 +70,8 @@ function coverageLines({ coverage, studies }: HistoryAnswer, complete: boolean, 
   const verdict = complete
     ? [...(studies.length === 0 ? [say('noneFound')] : []), say('allAsked', { asked: coverage.asked, time: momentText(coverage.answeredAtEpochMs) })].join(' ')
     : say('someNotAsked', { found: studies.length, missing: coverage.notAsked, asked: coverage.asked, names: away.map((node) => node.name).join(', ') });
-  return [verdict, ...stale.map((node) => say('staleSince', { name: node.name, since: momentText(node.asOfEpochMs ?? 0) }))];
+  const unverified = coverage.nodes.filter((node) => node.state === 'unverified');
+  return [verdict, ...unverified.map((node) => say('unverified', { name: node.name })), ...stale.map((node) => say('staleSince', { name: node.name, since: momentText(node.asOfEpochMs ?? 0) }))];
 }
 
 function isAnswered(state: string): boolean {
