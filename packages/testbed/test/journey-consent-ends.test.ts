@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import type { JoinedRooms } from '@meridian/node/node';
 import { makeInstance } from '@meridian/node/store/testing/data-sets';
 import type { ConsentStatement } from '@meridian/shared/consent';
-import { parsePersonId, type NodeId } from '@meridian/shared/identifiers';
+import { parsePersonId } from '@meridian/shared/identifiers';
 import { systemClock } from '@meridian/shared/platform/clock';
 import { writeDataSet, utf8 } from '../src/data/data-set-writer.ts';
 import { madeUpResidentId } from '../src/data/person-ids.ts';
@@ -100,3 +100,55 @@ test('a copy may not be read after its consent has run out; a new consent lets i
   for await (const { type, study, instances } of network.hospital('c').node.audit.entries()) if (type === 'EXPORT' && study === uid('expires')) exports.push(instances ?? 0);
   expect(exports).toEqual([1]);
 });
+
+test('a copy whose consent was revoked in the instant before its node died is locked after the start, without the index', async () => {
+  const person = somebody();
+  await hold('m', imageOfTwoIds('died', person, '778'));
+  const { consentId } = await client('m').recordConsent({ personId: person, grantee: 'any-treating' });
+  await network.settle();
+  expect(await fetchTo('c', person, 'died')).toBe('done');
+  await network.hospital('c').node.close();
+  await client('m').revokeConsent({ consentId });
+  const { consent, federation } = rooms('m');
+  const known = await consent.knownFor(await federation.patientKeys([parsePersonId(person)]));
+  keepWithoutActing(join(folder, 'c', 'consent.sqlite'), known.find(({ status }) => status === 'revoked')!);
+  await network.stopIndex();
+  await network.hospital('c').restart();
+  await until(async () => (await read('c', 'died')) !== 'read', 'the lock', 10_000);
+  expect(await read('c', 'died')).toMatch(/^COPY_LOCKED: .*withdrawn/);
+  await network.startIndex();
+  await until(() => rooms('c').federation.channel.state().state === 'connected' && rooms('m').federation.channel.state().state === 'connected', 'both to be back');
+});
+
+test('who refused under one id has refused under the other', async () => {
+  const person = somebody();
+  await hold('m', imageOfTwoIds('refused', person, '779'));
+  const provision = { grantee: { kind: 'any-treating' as const }, purposes: ['TREAT' as const] };
+  await rooms('m').consent.record({ personId: parsePersonId(person), provision, validForMs: 3_600_000, clerk: 'clerk', status: 'refused' });
+  await network.settle();
+  await client('c').recordConsent({ personId: 'mrn:REGION:779' });
+  expect(await seen('c', 'mrn:REGION:779', 'refused')).toMatchObject({ consent: 'refused', consentReason: 'CONSENT_REFUSED' });
+  expect(await fetchTo('c', 'mrn:REGION:779', 'refused')).toBe('CONSENT_REFUSED');
+});
+
+test('a member that sends recalls which nobody signed leaves no trace and stops nobody', async () => {
+  const forged = { type: '', payload: Buffer.alloc(0), signature: Buffer.alloc(0), keyId: 'x'.repeat(20_000), algorithm: 0 as const };
+  const to = rooms('c').federation.nodeId;
+  const person = somebody();
+  const [recalls, histories] = await Promise.all([
+    Promise.allSettled(Array.from({ length: 6 }, () => rooms('m').mesh.deliverRecall(to, forged))),
+    Promise.allSettled(Array.from({ length: 6 }, () => client('c').history(person))),
+  ]);
+  expect(recalls.map((recall) => (recall.status === 'rejected' ? (recall.reason as { reason: string }).reason : 'taken'))).toEqual(Array(6).fill('SIGNATURE_INVALID'));
+  expect(histories.every(({ status }) => status === 'fulfilled')).toBe(true);
+  for await (const { type } of network.hospital('c').node.audit.entries()) expect(type).not.toBe('RECALL');
+});
+
+/** What stands in the database of a node that died between the row and the lock. */
+function keepWithoutActing(file: string, statement: ConsentStatement): void {
+  const database = new DatabaseSync(file);
+  database.prepare('INSERT INTO consent_statement (hash, compact, writer, seq, consent_id, status, received_epoch_ms) VALUES (?, ?, ?, ?, ?, ?, ?)')
+    .run(statement.hash, statement.compact, statement.writer, statement.seq, statement.consentId, statement.status, systemClock.now());
+  for (const { key, epoch } of statement.patientKeys) database.prepare('INSERT OR IGNORE INTO consent_patient VALUES (?, ?, ?)').run(key, epoch, statement.hash);
+  database.close();
+}
