@@ -23,10 +23,11 @@ export interface PeerStream {
   readonly closed: AbortSignal;
   /**
    * Sends one frame; the payload may not be changed afterwards.
+   * @param end more of the same frame: large bytes travel without a copy behind a small head, which is the payload then.
    * @returns false when the line is full: wait for `drained()` before the next.
    * @throws MeshError UNAVAILABLE / PEER_GONE on a closed stream.
    */
-  send(payload: Uint8Array): boolean;
+  send(payload: Uint8Array, end?: Uint8Array): boolean;
   /**
    * Resolves when the line takes more.
    * @throws MeshError UNAVAILABLE / PEER_GONE, or DEADLINE_EXCEEDED / PEER_SILENT without progress for the idle time (the stream is reset then).
@@ -73,9 +74,12 @@ export function wrapStream(stream: Stream, remote: Remote, clock: Clock, limits:
   return {
     remote,
     closed: closed.signal,
-    send(payload) {
+    send(payload, end) {
       if (stream.status !== 'open' || stream.writeStatus !== 'writable') throw gone();
-      if (payload.length < COPY_BELOW_BYTES) stream.send(encodeFrame(payload));
+      if (end !== undefined) {
+        stream.send(Buffer.concat([framePrefix(payload.length + end.length), payload]));
+        if (end.length > 0) stream.send(end);
+      } else if (payload.length < COPY_BELOW_BYTES) stream.send(encodeFrame(payload));
       else {
         stream.send(framePrefix(payload.length));
         stream.send(payload);

@@ -28,28 +28,28 @@ const TAG_REQUEST_ID = 0x08;
 const TAG_BYTES = 0x12;
 const TAG_LAST = 0x18;
 
-/** A DATA frame; pixels are copied once, where the generated encoder copies them at every level of nesting. */
-export function encodeData(data: { readonly requestId: number; readonly bytes: Uint8Array; readonly last: boolean }): Uint8Array {
-  const { requestId, bytes, last } = data;
-  const bodyLength = 1 + varintLength(requestId) + 1 + varintLength(bytes.length) + bytes.length + (last ? 2 : 0);
-  const frame = Buffer.allocUnsafe(1 + varintLength(bodyLength) + bodyLength);
+/** What stands before the pixels in a DATA frame: the pixels follow uncopied, as the frame's end. */
+export function encodeDataHead(data: { readonly requestId: number; readonly length: number; readonly last: boolean }): Uint8Array {
+  const { requestId, length, last } = data;
+  const fieldsLength = 1 + varintLength(requestId) + (last ? 2 : 0) + 1 + varintLength(length);
+  const bodyLength = fieldsLength + length;
+  const head = Buffer.allocUnsafe(1 + varintLength(bodyLength) + fieldsLength);
   let at = 0;
   const writeVarint = (tag: number, value: number): void => {
-    frame[at++] = tag;
+    head[at++] = tag;
     let rest = value;
-    for (; rest > 0x7f; rest >>>= 7) frame[at++] = (rest & 0x7f) | 0x80;
-    frame[at++] = rest;
+    for (; rest > 0x7f; rest >>>= 7) head[at++] = (rest & 0x7f) | 0x80;
+    head[at++] = rest;
   };
   writeVarint(TAG_DATA, bodyLength);
   writeVarint(TAG_REQUEST_ID, requestId);
-  writeVarint(TAG_BYTES, bytes.length);
-  frame.set(bytes, at);
-  at += bytes.length;
+  // Out of the order of field numbers, which protobuf leaves free: so that nothing follows the pixels.
   if (last) writeVarint(TAG_LAST, 1);
-  return frame;
+  writeVarint(TAG_BYTES, length);
+  return head;
 }
 
-/** Reads what `encodeData` writes without copying the pixels; any other form is left to the generated decoder. */
+/** Reads what `encodeDataHead` begins without copying the pixels; any other form is left to the generated decoder. */
 function readData(frame: Uint8Array): Step | undefined {
   if (frame[0] !== TAG_DATA) return undefined;
   let at = 0;
@@ -68,12 +68,11 @@ function readData(frame: Uint8Array): Step | undefined {
   const bodyLength = readVarint(TAG_DATA);
   if (bodyLength === undefined || at + bodyLength !== frame.length) return undefined;
   const requestId = readVarint(TAG_REQUEST_ID);
+  const last = requestId !== undefined && readVarint(TAG_LAST) === 1;
   const length = requestId === undefined ? undefined : readVarint(TAG_BYTES);
   if (requestId === undefined || length === undefined || at + length > frame.length) return undefined;
   const bytes = Buffer.from(frame.buffer, frame.byteOffset + at, length);
-  at += length;
-  const last = at < frame.length && readVarint(TAG_LAST) === 1;
-  return at === frame.length ? { $case: 'data', value: { requestId, bytes, last, failedReason: '' } } : undefined;
+  return at + length === frame.length ? { $case: 'data', value: { requestId, bytes, last, failedReason: '' } } : undefined;
 }
 
 function varintLength(value: number): number {

@@ -7,7 +7,7 @@ import { decodeManifest, manifestDigest } from '@meridian/shared/manifest';
 import type { PeerStream } from '../peer/peer-host.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import { closeStep, refusal } from './close-reason.ts';
-import { decodeStep, encodeData, encodeStep, type Step } from './codec.ts';
+import { decodeStep, encodeDataHead, encodeStep, type Step } from './codec.ts';
 import { openLease, type Lease } from './lease.ts';
 import { HELLO_TIMEOUT_MS, LIST_PIECE_BYTES, MAX_DATA_BYTES, WINDOW_BYTES } from './limits.ts';
 import type { ServedInstance } from './ports.ts';
@@ -189,14 +189,14 @@ export class ServeSession<Row extends ServedInstance> {
     try {
       if (get.cancelled) return;
       if (get.failedReason !== undefined) return await this.put({ $case: 'data', value: { requestId, bytes: Buffer.alloc(0), last: true, failedReason: get.failedReason } });
-      if (get.length === 0) return await this.putBytes(encodeData({ requestId, bytes: Buffer.alloc(0), last: true }), 0);
+      if (get.length === 0) return await this.putBytes(requestId, Buffer.alloc(0), true);
       let rest = get.length;
       for await (const bytes of this.queue!.reads(get)) {
         for (let at = 0; at < bytes.length; at += MAX_DATA_BYTES) {
           if (get.cancelled || this.ended !== undefined) return;
           const part = bytes.subarray(at, at + MAX_DATA_BYTES);
           rest -= part.length;
-          await this.putBytes(encodeData({ requestId, bytes: part, last: rest === 0 }), part.length);
+          await this.putBytes(requestId, part, rest === 0);
         }
       }
       if (get.offset + get.length === get.row?.bytes) this.instancesSent += 1;
@@ -207,12 +207,12 @@ export class ServeSession<Row extends ServedInstance> {
   }
 
   /** Sends pixels under the lease and the grant's cap. No byte leaves after either, nor after the end. */
-  private async putBytes(frame: Uint8Array, bytes: number): Promise<void> {
+  private async putBytes(requestId: number, bytes: Buffer, last: boolean): Promise<void> {
     if (this.ended !== undefined) return;
     if (this.lease.over) throw refusal('GRANT_EXPIRED');
-    if (!this.parts.budget.charge(this.accepted!.grant, bytes)) throw refusal('GRANT_BYTES_EXCEEDED');
-    this.bytesSent += bytes;
-    if (!this.stream.send(frame)) await this.stream.drained();
+    if (!this.parts.budget.charge(this.accepted!.grant, bytes.length)) throw refusal('GRANT_BYTES_EXCEEDED');
+    this.bytesSent += bytes.length;
+    if (!this.stream.send(encodeDataHead({ requestId, length: bytes.length, last }), bytes)) await this.stream.drained();
   }
 
   private async put(step: Step): Promise<void> {
