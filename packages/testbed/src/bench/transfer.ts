@@ -49,7 +49,7 @@ function rowsOf(rates: ReadonlyMap<string, readonly number[]>): Record<string, s
 
 function ratiosOf(rates: ReadonlyMap<string, readonly number[]>): Record<string, number> {
   const ours = median(rates.get('meridian') ?? []);
-  const others = { orthancPeerStore: rates.get('orthanc'), tls: rates.get('node:tls') };
+  const others = { orthanc1: rates.get('orthanc'), tls: rates.get('node:tls') };
   return Object.fromEntries(Object.entries(others).flatMap(([name, theirs]) => (theirs === undefined ? [] : [[name, rounded(ours / median(theirs), 100)]])));
 }
 
