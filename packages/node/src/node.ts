@@ -19,12 +19,12 @@ import { diskFolder } from './media/folder-reader.ts';
 import { importFolder } from './media/import-folder.ts';
 import { idsOfImport } from './media/import-ids.ts';
 import { openMesh, type Mesh } from './mesh/mesh.ts';
-import { recallEvent } from './mesh/recall.ts';
 import { openPatients, type Patients } from './patients/patients.ts';
 import { openPeerHost, type PeerHost } from './peer/peer-host.ts';
 import { LOCAL_SUBJECT } from './portal/parts.ts';
 import { openPortal } from './portal/portal.ts';
 import { portalPartsOf } from './portal/rooms.ts';
+import { openRecalls, type Recalls } from './retrieve/recalls.ts';
 import { openRetrieve, type Retrieve } from './retrieve/retrieve.ts';
 import { openStore, type Store } from './store/store.ts';
 import { serveTransfers, type TransferServer } from './transfer/serve.ts';
@@ -122,8 +122,8 @@ export async function openNode(config: NodeConfig, parts: NodeParts = {}): Promi
       ...(joined === undefined ? {} : { mesh: joined }),
     }));
     // Only now: whoever acts on a withdrawal is listening.
-    const stopPush = joined?.federation.onPush(joined.consent.pushed);
-    keep({ close: async () => stopPush?.() });
+    const stopPush = joined === undefined ? [] : [joined.consent.pushed, recallsOf(base, joined.federation).pushed].map((listener) => joined.federation.onPush(listener));
+    keep({ close: async () => stopPush.forEach((stop) => stop()) });
     const { http, dimse } = await openDoors(base, joined, retrieve, keep);
     log.info({ event: 'node-open', dimsePort: dimse.port, httpPort: http.port, peerPort: joined?.peerHost.port, joined: joined !== undefined }, 'the node is open');
     return {
@@ -152,7 +152,7 @@ async function openJoinedRooms(base: Base, federation: Federation, keep: <Room e
   const mesh = keep(await openMesh({
     peerHost, federation, clock, log: log.child({ room: 'mesh' }), softwareVersion: VERSION,
     onConsent: (compact) => consent.receive(compact),
-    onRecall: async (manifest, fromNode) => audit.append(recallEvent({ entryOf: federation.entryOf, nowEpochMs: clock.now() }, manifest, fromNode)),
+    onRecall: recallsOf(base, federation).take,
   }));
   const transfers = keep(await serveTransfers({ peerHost, store, advertise, consent, audit, clock, log: log.child({ room: 'transfer' }) }));
   const quit = [
@@ -165,6 +165,10 @@ async function openJoinedRooms(base: Base, federation: Federation, keep: <Room e
   keep({ close: async () => quit.forEach((stop) => stop()) });
   await federation.updateAddresses(peerHost.addresses);
   return { federation, advertise, consent, peerHost, mesh, transfers };
+}
+
+function recallsOf({ store, audit, clock, log }: Base, federation: Federation): Recalls {
+  return openRecalls({ federation, fetched: store.fetched, audit, clock, log: log.child({ room: 'retrieve' }) });
 }
 
 /** The listener and the doors on it; DIMSE last, when everything behind it is open. */

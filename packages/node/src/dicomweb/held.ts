@@ -27,6 +27,7 @@ export interface HeldInstance extends HeldInstances {
 const LOCK_SENTENCES: Readonly<Record<NonNullable<StudyRow['lockReason']>, string>> = {
   CONSENT_REVOKED: 'The consent under which this copy was fetched has been withdrawn. It may not be opened any more.',
   CONSENT_REFUSED: 'The patient refuses that this hospital reads images of others. This copy may not be opened any more.',
+  STUDY_RECALLED: 'The hospital that made this study has withdrawn it. This copy is locked; ask that hospital.',
   CONSENT_EXPIRED: 'The consent under which this copy was fetched has run out. Ask the patient for a new one and fetch the study again: what is here already is not sent twice.',
 };
 

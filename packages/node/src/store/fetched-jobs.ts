@@ -30,13 +30,13 @@ export function beginFetch(database: JobDatabase, step: BeginFetch): boolean {
   const before = database.prepare('SELECT holder_node FROM fetched_study WHERE study_instance_uid = ?').get(step.studyInstanceUid) as { holder_node: string } | undefined;
   if (before !== undefined && before.holder_node !== step.holderNode && holdsOthers(database, step)) return false;
   database.prepare('DELETE FROM expected_instance WHERE study_instance_uid = ?').run(step.studyInstanceUid);
-  // A lock stays on a copy that is fetched again under the very consent that was withdrawn.
+  // A lock stays on a copy that is fetched again under the very consent that was withdrawn; one that was recalled opens with a later version.
   database.prepare(`INSERT INTO fetched_study (study_instance_uid, holder_node, manifest, manifest_sha256, version, consent_hash, local_patient_pk, expected_instances, expected_bytes, begun_epoch_ms,
         consent_id, valid_until_epoch_ms)
       VALUES (@studyInstanceUid, @holderNode, @manifest, @manifestSha256, @version, @consentHash, @localPatientPk, @count, @expectedBytes, @nowEpochMs, @consentId, @validUntilEpochMs)
       ON CONFLICT (study_instance_uid) DO UPDATE SET holder_node = excluded.holder_node, manifest = excluded.manifest, complete = CASE WHEN manifest_sha256 = excluded.manifest_sha256 THEN complete ELSE 0 END,
-        manifest_sha256 = excluded.manifest_sha256, version = excluded.version, locked = CASE WHEN consent_hash = excluded.consent_hash THEN locked ELSE 0 END,
-        lock_reason = CASE WHEN consent_hash = excluded.consent_hash THEN lock_reason ELSE '' END, consent_id = excluded.consent_id, valid_until_epoch_ms = excluded.valid_until_epoch_ms,
+        manifest_sha256 = excluded.manifest_sha256, version = excluded.version, locked = CASE WHEN (lock_reason = 'STUDY_RECALLED' AND excluded.version <= version) OR (lock_reason <> 'STUDY_RECALLED' AND consent_hash = excluded.consent_hash) THEN locked ELSE 0 END,
+        lock_reason = CASE WHEN (lock_reason = 'STUDY_RECALLED' AND excluded.version <= version) OR (lock_reason <> 'STUDY_RECALLED' AND consent_hash = excluded.consent_hash) THEN lock_reason ELSE '' END, consent_id = excluded.consent_id, valid_until_epoch_ms = excluded.valid_until_epoch_ms,
         consent_hash = excluded.consent_hash, local_patient_pk = coalesce(excluded.local_patient_pk, local_patient_pk), expected_instances = excluded.expected_instances,
         expected_bytes = excluded.expected_bytes`).run({
     studyInstanceUid: step.studyInstanceUid, holderNode: step.holderNode, manifest: step.manifest, manifestSha256: step.manifestSha256, version: step.version,
@@ -80,6 +80,13 @@ export function lockCopies(database: JobDatabase, step: { consentHash: string; l
   return rows.map(({ study_instance_uid: uid }) => uid);
 }
 
+/** Locks the copy of a study that its holder has withdrawn, unless it is of a later version. @returns whether it was open */
+export function lockRecalled(database: JobDatabase, step: { studyInstanceUid: string; holderNode: string; version: number; nowEpochMs: number }): boolean {
+  const { changes } = database.prepare(`UPDATE fetched_study SET locked = 1, lock_reason = 'STUDY_RECALLED' WHERE study_instance_uid = ? AND holder_node = ? AND version <= ? AND locked = 0`).run(step.studyInstanceUid, step.holderNode, step.version);
+  if (changes > 0) addChange(database, { kind: 'copy-locked', studyInstanceUid: step.studyInstanceUid, version: 0, nowEpochMs: step.nowEpochMs, detail: {} });
+  return changes > 0;
+}
+
 /** Locks the copies whose consent has run out. @returns their study UIDs */
 export function lockExpiredCopies(database: JobDatabase, step: { nowEpochMs: number }): string[] {
   const rows = database.prepare('SELECT study_instance_uid FROM fetched_study WHERE locked = 0 AND valid_until_epoch_ms <= ?').all(step.nowEpochMs) as { study_instance_uid: string }[];
@@ -90,10 +97,10 @@ export function lockExpiredCopies(database: JobDatabase, step: { nowEpochMs: num
   return rows.map(({ study_instance_uid: uid }) => uid);
 }
 
-/** Puts a copy on another consent; it stays locked where it is the very consent under which it was locked. */
+/** Puts a copy on another consent; it stays locked where it is the very consent under which it was locked, or where its holder has withdrawn the study. */
 export function restCopy(database: JobDatabase, step: { studyInstanceUid: string; consentHash: string; consentId: string; validUntilEpochMs: number }): void {
-  database.prepare(`UPDATE fetched_study SET locked = CASE WHEN consent_hash = @consentHash THEN locked ELSE 0 END, lock_reason = CASE WHEN consent_hash = @consentHash THEN lock_reason ELSE '' END,
-      consent_hash = @consentHash, consent_id = @consentId, valid_until_epoch_ms = @validUntilEpochMs WHERE study_instance_uid = @studyInstanceUid`).run(step);
+  database.prepare(`UPDATE fetched_study SET locked = CASE WHEN consent_hash = @consentHash OR lock_reason = 'STUDY_RECALLED' THEN locked ELSE 0 END,
+      lock_reason = CASE WHEN consent_hash = @consentHash OR lock_reason = 'STUDY_RECALLED' THEN lock_reason ELSE '' END, consent_hash = @consentHash, consent_id = @consentId, valid_until_epoch_ms = @validUntilEpochMs WHERE study_instance_uid = @studyInstanceUid`).run(step);
 }
 
 /** What {@link ensurePatient} needs. */

@@ -55,6 +55,8 @@ export interface FetchedStudies {
   complete(studyInstanceUid: string): Promise<void>;
   /** Locks the copies that rest on this consent against reading; returns those that were open. */
   lock(consentHash: string, reason?: LockReason): Promise<string[]>;
+  /** Locks the copy of a study that its holder has withdrawn in this version. @returns whether it was open */
+  recall(study: { readonly studyInstanceUid: string; readonly holderNode: string; readonly version: number }): Promise<boolean>;
   /** Locks the copies whose consent has run out by now; returns them. Reading is refused from that instant, marked or not. */
   lockExpired(): Promise<string[]>;
   /** Puts a copy on another consent, as a renewed grant names it. */
@@ -107,6 +109,11 @@ export function openFetchedStudies(parts: { database: Database<StoreSchema>; clo
     },
     lock: (consentHash, reason = 'CONSENT_REVOKED') => setLock(consentHash, 1, reason),
     unlock: (consentHash) => setLock(consentHash, 0, ''),
+    recall: async (study) => {
+      const isLocked = await database.run<boolean>('lockRecalled', { ...study, nowEpochMs: clock.now() });
+      if (isLocked) parts.onChange();
+      return isLocked;
+    },
     lockExpired: async () => {
       const due = await database.read.selectFrom('fetched_study').select('study_instance_uid').where('locked', '=', 0).where('valid_until_epoch_ms', '<=', clock.now()).executeTakeFirst();
       if (due === undefined) return [];

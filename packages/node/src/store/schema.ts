@@ -7,7 +7,7 @@ export type StudyState = 'receiving' | 'settled' | 'advertised' | 'amended';
 export type QuarantineReason = 'pixels-differ' | 'header-differs' | 'identity-differs';
 
 /** Why a copy may not be read any more. */
-export type LockReason = 'CONSENT_REVOKED' | 'CONSENT_REFUSED' | 'CONSENT_EXPIRED';
+export type LockReason = 'CONSENT_REVOKED' | 'CONSENT_REFUSED' | 'CONSENT_EXPIRED' | 'STUDY_RECALLED';
 
 /** Why a study could not join the patient whose PatientID it carries. */
 export type PatientConflict = 'person-id' | 'birth-date-and-sex' | 'patient-id-of-several';

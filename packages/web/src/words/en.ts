@@ -76,6 +76,7 @@ export const en = {
   consentNeeded: (hospital: string) => `The patient has not shared images held at ${hospital}. Ask the patient.`,
   consentReasons: {
     CONSENT_REVOKED: 'The patient has stopped sharing these images.',
+    STUDY_RECALLED: 'The hospital that made this study has withdrawn it. The copy is locked; ask that hospital.',
     CONSENT_EXPIRED: 'The patient’s consent has ended. Ask the patient to renew it.',
     CONSENT_OUT_OF_SCOPE: 'The patient’s consent does not cover this study. Ask the patient.',
     CONSENT_REFUSED: 'The patient has not shared these images.',

@@ -78,6 +78,7 @@ export const zhCN: Words = {
   consentNeeded: (hospital) => `患者尚未授权查看${hospital}的影像。可请患者授权。`,
   consentReasons: {
     CONSENT_REVOKED: '患者已停止授权查看这些影像。',
+    STUDY_RECALLED: '制作该检查的医院已将其撤回，副本已锁定，请联系该院。',
     CONSENT_EXPIRED: '患者的授权已到期，可请患者续期。',
     CONSENT_OUT_OF_SCOPE: '患者的授权不包括这项检查，可请患者授权。',
     CONSENT_REFUSED: '患者未授权查看这些影像。',
