@@ -151,7 +151,7 @@ async function openJoinedRooms(base: Base, federation: Federation, keep: <Room e
   const peerHost = keep(await openPeerHost({ federation, config: config.peer, clock, log: log.child({ room: 'peer' }) }));
   const mesh = keep(await openMesh({
     peerHost, federation, clock, log: log.child({ room: 'mesh' }), softwareVersion: VERSION,
-    onConsent: (compact) => consent.receive(compact),
+    onConsent: consent.delivered,
     onRecall: recallsOf(base, federation).take,
   }));
   const transfers = keep(await serveTransfers({ peerHost, store, advertise, consent, audit, clock, log: log.child({ room: 'transfer' }) }));

@@ -30,4 +30,7 @@ export const consentMigrations: Migrations = {
     await sql`CREATE INDEX seen_grant_expiry ON seen_grant (expires_epoch_ms)`.execute(database);
     await sql`CREATE TABLE denial (kind TEXT NOT NULL, value TEXT NOT NULL, reason TEXT NOT NULL, at_epoch_ms INTEGER NOT NULL, PRIMARY KEY (kind, value)) WITHOUT ROWID`.execute(database);
   },
+  '002-index-consent-writers': async (database) => {
+    await sql`CREATE INDEX consent_statement_writer ON consent_statement (writer, seq)`.execute(database);
+  },
 };

@@ -12,6 +12,7 @@ import { openQueue } from '@meridian/shared/queue';
 import { signingKeysOf } from '@meridian/shared/trust-list';
 import type { AuditEvent } from '../audit/node-audit.ts';
 import { consentMigrations, type ConsentSchema, type DenialKind } from './consent-tables.ts';
+import { isToBeKept } from './delivered.ts';
 import { decideGrant, type Presented } from './decide.ts';
 import type { ConsentParts } from './parts.ts';
 import { signedByFormerKey } from './sign-anew.ts';
@@ -62,6 +63,8 @@ export interface Consent {
    * @throws MeshError PERMISSION_DENIED / CONSENT_SIGNER_UNKNOWN, UNAUTHENTICATED / CONSENT_SIGNATURE, INVALID_ARGUMENT / CONSENT_MALFORMED
    */
   receive(compact: string): Promise<ConsentStatement>;
+  /** Takes a statement that another node hands over, as {@link Consent.receive}, if it is of anybody known here or closes; see {@link isToBeKept}. */
+  delivered(compact: string): Promise<void>;
   /** A listener for {@link Federation.onPush}: takes consent statements, logs and passes over those that do not hold. */
   readonly pushed: (event: SubscribeResponse) => Promise<void>;
   /** The holder's decision about a grant; writes no audit event: the transfer does, before it sends. */
@@ -248,6 +251,9 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
       return statementsOf(database, [...statedKeys(keys), ...found.flatMap(({ patientKeys }) => patientKeys)]);
     },
     receive,
+    delivered: async (compact) => {
+      if (await isToBeKept(database, readConsent(compact))) await receive(compact);
+    },
     pushed: async ({ event }) => {
       if (event?.$case === 'consentStatement') await receive(event.value.compact).catch((thrown: unknown) => refusedFromOutside(log, thrown));
     },
