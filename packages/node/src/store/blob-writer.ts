@@ -30,8 +30,8 @@ export interface BlobWriter {
 /** Bytes of one file that are written before they are flushed. */
 const FLUSH_BYTES = 64 * 1024 * 1024;
 
-/** Opens a writer; the file is made with the first bytes, or when they no longer fit a slab. @param parts.staging absent: nothing is kept back */
-export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: number; pendingLimit: number; staging: Staging | undefined }): BlobWriter {
+/** Opens a writer; the file is made with the first bytes, or when they no longer fit a slab. @param parts.staging absent: nothing is kept back. @param parts.keepBackBytes at most a slab */
+export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: number; pendingLimit: number; staging: Staging | undefined; keepBackBytes: number }): BlobWriter {
   const { disk, path } = parts;
   let gathered: Buffer[] = [];
   let gatheredBytes = 0;
@@ -94,9 +94,9 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
   };
   /** True when the slab has taken the chunk. */
   const keepBack = (chunk: Buffer): boolean => {
-    if (isBegun) return false;
+    if (isBegun || slabBytes + chunk.length > parts.keepBackBytes) return false;
     slab ??= parts.staging?.take();
-    if (slab === undefined || slabBytes + chunk.length > slab.bytes.length) return false;
+    if (slab === undefined) return false;
     chunk.copy(slab.bytes, slabBytes);
     slabBytes += chunk.length;
     return true;

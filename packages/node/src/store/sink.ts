@@ -17,7 +17,7 @@ import type { GroupCommit } from './group-commit.ts';
 import type { IngestSource, InstanceSink } from './ingest.ts';
 import type { StoreLimits } from './limits.ts';
 import type { Settle } from './settle.ts';
-import type { Staging } from './staging.ts';
+import { SLAB_BYTES, type Staging } from './staging.ts';
 import type { WholeFile } from './whole-file.ts';
 
 /** What sinks share. */
@@ -37,6 +37,8 @@ export interface SinkParts {
   readonly onLeftover: () => void;
 }
 
+/** A sender that waits for each answer: its larger objects are written while they come. A peer's come without a pause, so one trip for all of it costs least. */
+const KEEP_BACK_BYTES = 64 * 1024;
 /** Bytes that are given to the header reader at a time. */
 const READ_BYTES = 256 * 1024;
 /** Smaller chunks are joined: each would otherwise keep alive the whole of the buffer that it was cut from. */
@@ -49,7 +51,7 @@ const MAX_BYTES_BEFORE_UIDS = 1024 * 1024;
 export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
   const { blobs, disk, limits } = parts;
   const blob = blobs.newName(source.door === 'peer' ? 'copy' : 'own');
-  const writer = openBlobWriter({ disk, path: blobs.pathOf(blob), writeBytes: limits.writeBytes, pendingLimit: limits.pendingBytes, staging: parts.staging });
+  const writer = openBlobWriter({ disk, path: blobs.pathOf(blob), writeBytes: limits.writeBytes, pendingLimit: limits.pendingBytes, staging: parts.staging, keepBackBytes: source.door === 'peer' ? SLAB_BYTES : KEEP_BACK_BYTES });
   const reader = createHeaderReader({ transferSyntaxUid: source.transferSyntaxUid });
   const digester = openDigester({ pixels: !encodingOf(source.transferSyntaxUid).deflated });
   let failure: MeshError | undefined;
