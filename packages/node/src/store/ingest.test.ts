@@ -264,7 +264,7 @@ test('news that a listener cannot take leaves the file of what was committed', (
 
 test('an object that comes byte by byte costs no more memory than its bytes', () =>
   usingStore({}, async (store) => {
-    const data = makeInstance({ pixelBytes: 600_000 });
+    const data = makeInstance({ pixelBytes: 2_400_000 });
     const sink = store.ingest.begin({ door: 'dimse', transferSyntaxUid: EXPLICIT_LE, assigningAuthority: 'HOSPITAL' });
     // As they are cut out of the socket's buffers: 7 bytes on the wire for each byte of the data set.
     let wire = Buffer.alloc(0);
