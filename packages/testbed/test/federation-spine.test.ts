@@ -291,6 +291,8 @@ test('a hospital that joins again with new keys keeps its studies and its consen
     const resting = await asker.consent.receive(readGrant(grant?.compact ?? '').cst.statement);
     expect(resting).toMatchObject({ consentId: given.consentId, status: 'active' });
     expect(resting.hash).not.toBe(given.hash);
+    const livePeerId = asker.federation.entryOf(asker.nodeId)?.peerId ?? '';
+    expect(await rejoined.consent.decide(grant?.compact ?? '', { livePeerId, studyUid: studyUid(1) })).toMatchObject({ allow: true });
     expect((await rejoined.consent.list(personId)).filter(({ consentId }) => consentId === gone.consentId).map(({ status }) => status).sort()).toEqual(['active', 'revoked']);
 
     // Who has the old key and dates a statement back opens nothing with it.

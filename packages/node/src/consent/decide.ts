@@ -1,6 +1,8 @@
 import { readConsent, type ConsentStatement } from '@meridian/shared/consent';
 import { CLOCK_TOLERANCE_MS, checkGrant, readGrant, type GrantCheck, type GrantClaims, type HeldStudy } from '@meridian/shared/grant';
-import type { StudyInstanceUid } from '@meridian/shared/identifiers';
+import { asMeshError } from '@meridian/shared/errors';
+import type { PatientKey } from '@meridian/shared/generated/meridian/v1/common';
+import type { StudyInstanceUid, TypedPersonId } from '@meridian/shared/identifiers';
 import type { ConsentDatabase } from './consent-tables.ts';
 import type { ConsentParts } from './parts.ts';
 import { statedKeys, statementsOf } from './statements.ts';
@@ -13,7 +15,7 @@ export interface Presented {
 }
 
 /**
- * The holder's own decision about a grant, from what is known here alone: it asks nobody and needs no index.
+ * The holder's own decision about a grant, from what is known here: it needs no index.
  * An accepted grant is remembered under the peer that presented it first, durably, so that no other can use it.
  */
 export async function decideGrant(parts: ConsentParts & { readonly database: ConsentDatabase }, compact: string, presented: Presented): Promise<GrantCheck> {
@@ -64,9 +66,26 @@ async function factsFor(parts: ConsentParts & { readonly database: ConsentDataba
 async function heldStudy(parts: ConsentParts, studyUid: StudyInstanceUid): Promise<HeldStudy | undefined> {
   const study = await parts.store.studies.study(studyUid);
   if (study === undefined || study.copyOf !== undefined) return undefined;
-  // An advertised study's keys are in the cache, under every epoch that a consent may name.
-  return { modalities: study.modalities, studyDate: study.studyDate, patientKeys: statedKeys(await parts.federation.knownPatientKeys(study.personIds)) };
+  return { modalities: study.modalities, studyDate: study.studyDate, patientKeys: statedKeys(await keysOf(parts, study.personIds)) };
 }
+
+/**
+ * An advertised study's keys are in the cache, under every epoch that a consent may name. Only where the cache was lost,
+ * with the secret that opens it, is the index asked, once; where it is away, what is known decides.
+ */
+async function keysOf({ federation, log }: ConsentParts, ids: readonly TypedPersonId[]): Promise<PatientKey[]> {
+  const known = await federation.knownPatientKeys(ids);
+  if (known.length >= ids.length) return known;
+  try {
+    await federation.patientKeys(ids, AbortSignal.timeout(KEYS_TIMEOUT_MS));
+    return await federation.knownPatientKeys(ids);
+  } catch (thrown) {
+    log.warn({ event: 'patient-keys-not-learnt', reason: asMeshError(thrown).reason });
+    return known;
+  }
+}
+
+const KEYS_TIMEOUT_MS = 5_000;
 
 const DAY_MS = 86_400_000;
 
