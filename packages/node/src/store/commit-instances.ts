@@ -116,7 +116,9 @@ function isOtherPerson(database: JobDatabase, study: HeldStudy, record: CommitRe
   if (study.patient_id === '' || patientId === '') return false;
   if (study.patient_id !== patientId) return true;
   const isUnlinkedCopy = study.origin === 'copy' && study.linked_patient_pk === null;
-  return !isUnlinkedCopy && study.assigning_authority !== record.assigningAuthority && !(isOfImport(study.assigning_authority) && isOfImport(record.assigningAuthority));
+  // A key object made by another system of the house often leaves the issuer out: study and PatientID say whose it is.
+  const isSilent = record.door !== 'import' && record.identity.issuerOfPatientId === undefined;
+  return !isUnlinkedCopy && !isSilent && study.assigning_authority !== record.assigningAuthority && !(isOfImport(study.assigning_authority) && isOfImport(record.assigningAuthority));
 }
 
 /** An import that was stopped goes on under another name of its own. */

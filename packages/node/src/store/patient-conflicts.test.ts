@@ -93,3 +93,11 @@ test('a peer adds nothing to a study of this hospital, also where that arrived w
     expect(held?.copyOf).toBeUndefined();
     expect(await store.studies.studiesOfPerson(Y)).toEqual([]);
   }));
+
+test('an object without an issuer belongs to the study of its PatientID, one that names another issuer does not', () =>
+  usingStore({}, async (store) => {
+    await send(store, study('5.1', { issuer: 'RENJI' }));
+    expect(await send(store, study('5.1', { sop: '5.1.1.2' }))).toMatchObject({ outcome: 'stored' });
+    expect(await send(store, study('5.1', { sop: '5.1.1.3', issuer: 'OTHER' }))).toMatchObject({ outcome: 'quarantined' });
+    expect(await send(store, study('5.1', { sop: '5.1.1.4' }), { door: 'import', assigningAuthority: 'import/x' })).toMatchObject({ outcome: 'quarantined' });
+  }));
