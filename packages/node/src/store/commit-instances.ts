@@ -117,7 +117,7 @@ function isOtherPerson(database: JobDatabase, study: HeldStudy, record: CommitRe
   if (study.patient_id !== patientId) return true;
   const isUnlinkedCopy = study.origin === 'copy' && study.linked_patient_pk === null;
   // A key object made by another system of the house often leaves the issuer out: study and PatientID say whose it is.
-  const isSilent = record.door !== 'import' && record.identity.issuerOfPatientId === undefined;
+  const isSilent = record.door !== 'import' && !isOfImport(study.assigning_authority) && record.identity.issuerOfPatientId === undefined;
   return !isUnlinkedCopy && !isSilent && study.assigning_authority !== record.assigningAuthority && !(isOfImport(study.assigning_authority) && isOfImport(record.assigningAuthority));
 }
 
