@@ -253,6 +253,7 @@ test('while the index is down ingest goes on, the history is local and says so, 
   expect(rooms('a').advertise.status().pending).toBe(0);
   expect((await rooms('b').consent.list(parsePersonId(ZHAO.residentId))).some((statement) => statement.consentId === consent.consentId)).toBe(true);
 
+  await until(() => rooms('c').federation.entryOf(nodeId('a'))?.addresses.join(' ') === rooms('a').peerHost.addresses.join(' '), 'the address that A took at its restart');
   const after = await c.client.history(ZHAO.residentId);
   expect(after.coverage).toMatchObject({ indexReachable: true });
   expect(after.studies.find((one) => one.studyInstanceUid === late[0]!.studyInstanceUid)).toMatchObject({ instanceCount: 3, consent: 'allowed' });

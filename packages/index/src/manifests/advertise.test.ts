@@ -134,7 +134,7 @@ test('a node leaves two feeds at the most behind, and begins a limited number a 
     }
     const again = await node.feed(Buffer.alloc(16, 4));
     expect(again.firstAck).toBe(1);
-    expect((await rowsOf(network, 'feed')).map(({ feed_id }) => feed_id[0]).sort()).toEqual([3, 4]);
+    expect((await rowsOf(network, 'feed')).map(({ feed_id }) => Number(feed_id[0])).sort((a, b) => a - b)).toEqual([3, 4]);
     expect((await rowsOf(network, 'feed_log')).map(({ feed_id }) => feed_id[0])).toEqual([3, 4]);
     expect(await rowsOf(network, 'study')).toHaveLength(5);
     let refused;
