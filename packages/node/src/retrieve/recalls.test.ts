@@ -37,7 +37,7 @@ test('a study that its holder withdraws is locked here, by its own signature alo
     for (const nothing of [recall({}, OTHER), recall({}, OTHER, OTHER), recall({ custodianNode: OTHER }), recall({ status: ManifestStatus.MANIFEST_STATUS_COMPLETE }), recall({ studyInstanceUid: '8' }), recall({ version: 0n + 1n, status: ManifestStatus.MANIFEST_STATUS_COMPLETE })]) await recalls.pushed(nothing);
     expect(await locked()).toBe(false);
     auditIsFull = true;
-    await expect(recalls.pushed(recall({}))).rejects.toThrow('full');
+    await expect(recalls.pushed(recall({}))).rejects.toMatchObject({ code: 'INTERNAL' });
     expect(await store.studies.study('7')).toMatchObject({ locked: true, lockReason: 'STUDY_RECALLED' });
     auditIsFull = false;
     await recalls.pushed(recall({}));
