@@ -6,13 +6,15 @@ import { createInterface } from 'node:readline';
 
 const repositoryFolder = resolve(import.meta.dirname, '../../..');
 
-/** Entry files of the programs as they are installed. */
+/** The programs as a hospital starts them, and the node with a planted bug for the positive controls of campaigns. */
 export const PROGRAMS = {
-  meridian: join(repositoryFolder, 'packages/node/src/main.ts'),
-  'meridian-index': join(repositoryFolder, 'packages/index/src/main.ts'),
-  /** The node with a planted bug: for the positive controls of campaigns. */
+  meridian: join(repositoryFolder, 'bin/meridian'),
+  'meridian-index': join(repositoryFolder, 'bin/meridian-index'),
   'planted-node': join(repositoryFolder, 'packages/testbed/src/planted-node.ts'),
 } as const;
+
+/** What `bin/meridian` gives to Node: benches that open rooms by themselves start alike. */
+export const NODE_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--initial-old-space-size=512'];
 
 export type Program = keyof typeof PROGRAMS;
 
@@ -30,7 +32,8 @@ export function nodeBinary(): string {
 }
 
 function start(program: Program, args: readonly string[], env: Readonly<Record<string, string>>): ChildProcess {
-  return spawn(nodeBinary(), ['--disable-warning=ExperimentalWarning', PROGRAMS[program], ...args], {
+  const isSource = PROGRAMS[program].endsWith('.ts');
+  return spawn(isSource ? nodeBinary() : PROGRAMS[program], isSource ? [...NODE_FLAGS, PROGRAMS[program], ...args] : args, {
     env: { ...process.env, NODE_OPTIONS: '', UV_THREADPOOL_SIZE: '16', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

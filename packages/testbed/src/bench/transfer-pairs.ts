@@ -1,3 +1,4 @@
+import { NODE_FLAGS } from '../processes.ts';
 import { execFile, fork, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -42,7 +43,7 @@ export async function openTlsPair(folder: string): Promise<Pair | undefined> {
 
 async function openNodePair(name: string, folder: string, sending: Role, receiving: Role): Promise<Pair> {
   await mkdir(folder, { recursive: true });
-  const children = [sending, receiving].map((role) => fork(new URL('./transfer-process.ts', import.meta.url), [role, folder], { execArgv: ['--disable-warning=ExperimentalWarning'], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })) as [ChildProcess, ChildProcess];
+  const children = [sending, receiving].map((role) => fork(new URL('./transfer-process.ts', import.meta.url), [role, folder], { execArgv: [...NODE_FLAGS], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })) as [ChildProcess, ChildProcess];
   const close = async (): Promise<void> => {
     await Promise.all(children.map((child) => stop(child)));
   };

@@ -41,7 +41,7 @@ const parts: Part[] = [
 
 function part(name: string, packageName: Part['packageName'], program: keyof typeof PROGRAMS, args: readonly string[], env: Readonly<Record<string, string>>): Part {
   const start = (): ChildProcess => {
-    const child = spawn(nodeBinary(), ['--disable-warning=ExperimentalWarning', PROGRAMS[program], ...args], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(PROGRAMS[program], args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', (text: string) => process.stdout.write(text.replace(/^(?=.)/gm, `[${name}] `)));
     return child;
   };
