@@ -23,10 +23,16 @@ run('contract: buf breaking', bin('buf'), ['breaking', '--against', 'proto/relea
 run('code: oxlint, type-aware', bin('oxlint'), ['--type-aware', '--deny-warnings', 'packages', 'scripts']);
 run('format: oxfmt', bin('oxfmt'), ['--check', 'packages', 'scripts']);
 
-const cruise = run('rooms: dependency-cruiser', bin('depcruise'), ['packages', '--config', '.dependency-cruiser.cjs', '--output-type', 'json'], { stdio: ['ignore', 'pipe', 'pipe'] });
+const cruise = run(
+  'rooms: dependency-cruiser',
+  bin('depcruise'),
+  ['packages', '--config', '.dependency-cruiser.cjs', '--output-type', 'json'],
+  { stdio: ['ignore', 'pipe', 'pipe'] },
+);
 const report = JSON.parse(cruise.stdout || '{}');
 const modules = report.summary?.totalCruised ?? 0;
-for (const violation of report.summary?.violations ?? []) process.stdout.write(`  ${violation.rule.name}: ${violation.from} -> ${violation.to}\n`);
+for (const violation of report.summary?.violations ?? [])
+  process.stdout.write(`  ${violation.rule.name}: ${violation.from} -> ${violation.to}\n`);
 if (modules === 0) {
   failed = true;
   process.stdout.write('FAILED rooms: not one module was looked at\n');

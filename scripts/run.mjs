@@ -59,7 +59,13 @@ function step(name, inputs, output, title, program, programArgs) {
   const now = digest(inputs);
   if (existsSync(join(root, output)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === now) return;
   process.stderr.write(`${title}\n`);
-  const done = spawnSync(program, programArgs, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8', env: environment(), shell: process.platform === 'win32' });
+  const done = spawnSync(program, programArgs, {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    encoding: 'utf8',
+    env: environment(),
+    shell: process.platform === 'win32',
+  });
   if (done.status !== 0) {
     process.stderr.write(`${done.stdout ?? ''}${done.stderr ?? ''}${done.error ? `${done.error.message}\n` : ''}`);
     fail(`"${name}" failed; the lines above say why. Nothing was started.`);
@@ -69,20 +75,40 @@ function step(name, inputs, output, title, program, programArgs) {
 }
 
 function environment() {
-  return { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH ?? ''}`, UV_THREADPOOL_SIZE: process.env.UV_THREADPOOL_SIZE ?? '16' };
+  return {
+    ...process.env,
+    PATH: `${bin}${delimiter}${process.env.PATH ?? ''}`,
+    UV_THREADPOOL_SIZE: process.env.UV_THREADPOOL_SIZE ?? '16',
+  };
 }
 
 const chosen = COMMANDS[command];
 if (chosen === undefined) fail(`Unknown command "${command}". Known: ${Object.keys(COMMANDS).join(', ')}.`);
 
-step('install', ['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'package.json'], 'node_modules/.modules.yaml', 'Installing what the lockfile names (once, about 20 s)…', 'npx', ['--yes', PNPM, 'install', '--frozen-lockfile']);
+step(
+  'install',
+  ['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'package.json'],
+  'node_modules/.modules.yaml',
+  'Installing what the lockfile names (once, about 20 s)…',
+  'npx',
+  ['--yes', PNPM, 'install', '--frozen-lockfile'],
+);
 step('generate', ['proto', 'buf.gen.yaml'], 'packages/shared/src/generated', 'Generating the contract…', join(bin, 'buf'), ['generate']);
-if (chosen.web) step('web', ['packages/web/src', 'packages/web/index.html', 'packages/web/vite.config.ts', 'packages/web/package.json'], 'packages/web/dist/index.html', 'Building the pages…', node(), ['node_modules/vite/bin/vite.js', 'build', 'packages/web', '--logLevel', 'warn']);
+if (chosen.web)
+  step(
+    'web',
+    ['packages/web/src', 'packages/web/index.html', 'packages/web/vite.config.ts', 'packages/web/package.json'],
+    'packages/web/dist/index.html',
+    'Building the pages…',
+    node(),
+    ['node_modules/vite/bin/vite.js', 'build', 'packages/web', '--logLevel', 'warn'],
+  );
 
 const planned = chosen.run();
 if (planned !== undefined) {
   const child = spawn(planned[0], planned[1], { cwd: root, stdio: 'inherit', env: environment() });
   // Ctrl-C reaches the child through the terminal; a plain kill is passed on.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => (signal === 'SIGINT' && process.stdin.isTTY ? undefined : child.kill(signal)));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+    process.on(signal, () => (signal === 'SIGINT' && process.stdin.isTTY ? undefined : child.kill(signal)));
   child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGINT' ? 130 : 1)));
 }

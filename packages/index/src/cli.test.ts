@@ -16,7 +16,10 @@ interface Finished {
 }
 
 function start(...argv: string[]): ChildProcess {
-  return spawn(process.execPath, ['--no-warnings', main, ...argv], { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env['PATH'] } });
+  return spawn(process.execPath, ['--no-warnings', main, ...argv], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: process.env['PATH'] },
+  });
 }
 
 /** The command in this process; `serve` and signals run in one of their own. */
@@ -58,12 +61,21 @@ test('an operator makes, fills, runs and asks an index by its commands', async (
     const second = await run('serve', '--data', folder);
     expect(second.code).toBe(1);
     expect(second.stderr).not.toMatch(/at |Error/);
-    const added = JSON.parse((await run('hospital', 'add', '协和医院', '--data', folder, '--json')).stdout) as { joinLink: string; nodeId: string };
+    const added = JSON.parse((await run('hospital', 'add', '协和医院', '--data', folder, '--json')).stdout) as {
+      joinLink: string;
+      nodeId: string;
+    };
     expect(added.joinLink).toMatch(new RegExp(`^https://127\\.0\\.0\\.1:${served.joinPort}#[A-Z2-7]{26}\\.[0-9a-f]{64}$`));
     const node = await joinNode(added.joinLink);
     node.close();
-    const status = JSON.parse((await run('status', '--data', folder, '--json')).stdout) as { running: boolean; hospitals: { status: string; coverage: string }[] };
-    expect(status).toMatchObject({ running: true, hospitals: [{ nodeId: added.nodeId, name: '协和医院', status: 'active', coverage: 'never heard' }] });
+    const status = JSON.parse((await run('status', '--data', folder, '--json')).stdout) as {
+      running: boolean;
+      hospitals: { status: string; coverage: string }[];
+    };
+    expect(status).toMatchObject({
+      running: true,
+      hospitals: [{ nodeId: added.nodeId, name: '协和医院', status: 'active', coverage: 'never heard' }],
+    });
     served.child.kill('SIGTERM');
     const [code] = (await once(served.child, 'exit')) as [number];
     expect(code).toBe(0);

@@ -21,7 +21,24 @@ export interface IndexSettings {
 }
 
 /** Files of the data folder. Keys have mode 0600; back up all of them but the database together. */
-export function indexFiles(folder: string): Readonly<Record<'settings' | 'ports' | 'control' | 'database' | 'audit' | 'caKey' | 'caCertificate' | 'tlsKey' | 'tlsCertificate' | 'signingKey' | 'evaluatorKeys', string>> {
+export function indexFiles(
+  folder: string,
+): Readonly<
+  Record<
+    | 'settings'
+    | 'ports'
+    | 'control'
+    | 'database'
+    | 'audit'
+    | 'caKey'
+    | 'caCertificate'
+    | 'tlsKey'
+    | 'tlsCertificate'
+    | 'signingKey'
+    | 'evaluatorKeys',
+    string
+  >
+> {
   return {
     settings: join(folder, 'meridian-index.json'),
     ports: join(folder, 'ports.json'),
@@ -45,13 +62,19 @@ export async function readSettings(folder: string): Promise<IndexSettings> {
   const path = indexFiles(folder).settings;
   const text = await readFile(path, 'utf8').catch(() => undefined);
   if (text === undefined) {
-    throw new MeshError('FAILED_PRECONDITION', 'INDEX_NOT_INITIALISED', `There is no index in ${folder}. Make one with \`meridian-index init\`, or name its folder with --data.`);
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'INDEX_NOT_INITIALISED',
+      `There is no index in ${folder}. Make one with \`meridian-index init\`, or name its folder with --data.`,
+    );
   }
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
   } catch (cause) {
-    throw new MeshError('FAILED_PRECONDITION', 'SETTINGS_INVALID', `${path} is not JSON. Correct it, or restore it from a backup.`, { cause });
+    throw new MeshError('FAILED_PRECONDITION', 'SETTINGS_INVALID', `${path} is not JSON. Correct it, or restore it from a backup.`, {
+      cause,
+    });
   }
   return checkSettings((parsed ?? {}) as Partial<Record<keyof IndexSettings, unknown>>, path);
 }
@@ -70,11 +93,20 @@ export function checkSettings(given: Partial<Record<keyof IndexSettings, unknown
 }
 
 function textOf(value: unknown, key: keyof IndexSettings, where: string, example: string): string {
-  if (typeof value === 'string' && value.trim().length >= 1 && value.length <= 253 && !/[\s/]/.test(key === 'name' ? '' : value)) return value.trim();
-  throw new MeshError('FAILED_PRECONDITION', 'SETTINGS_INVALID', `${key} in ${where} must be a text such as "${example}", got ${JSON.stringify(value)}.`);
+  if (typeof value === 'string' && value.trim().length >= 1 && value.length <= 253 && !/[\s/]/.test(key === 'name' ? '' : value))
+    return value.trim();
+  throw new MeshError(
+    'FAILED_PRECONDITION',
+    'SETTINGS_INVALID',
+    `${key} in ${where} must be a text such as "${example}", got ${JSON.stringify(value)}.`,
+  );
 }
 
 function numberOf(value: unknown, key: keyof IndexSettings, where: string, max: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max) return value;
-  throw new MeshError('FAILED_PRECONDITION', 'SETTINGS_INVALID', `${key} in ${where} must be a whole number from 0 to ${max}, got ${JSON.stringify(value)}.`);
+  throw new MeshError(
+    'FAILED_PRECONDITION',
+    'SETTINGS_INVALID',
+    `${key} in ${where} must be a whole number from 0 to ${max}, got ${JSON.stringify(value)}.`,
+  );
 }

@@ -31,19 +31,28 @@ const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 const REQUEST_TIMEOUT_MS = 10_000;
 
 /** Opens the control door and writes its file. */
-export async function openControl(parts: { readonly folder: string; readonly admin: IndexAdmin; readonly random: Random; readonly log: Logger }): Promise<Control> {
+export async function openControl(parts: {
+  readonly folder: string;
+  readonly admin: IndexAdmin;
+  readonly random: Random;
+  readonly log: Logger;
+}): Promise<Control> {
   const token = parts.random.bytes(32).toString('hex');
   const path = indexFiles(parts.folder).control;
   const server = createServer((request, response) => {
     const answer = (status: number, body: unknown): void => {
-      response.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' }).end(JSON.stringify(body));
+      response
+        .writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
+        .end(JSON.stringify(body));
     };
-    if (!isAuthorised(request, token)) return answer(401, failureOf(new MeshError('UNAUTHENTICATED', 'TOKEN_INVALID', 'The token of the control file is needed.')));
+    if (!isAuthorised(request, token))
+      return answer(401, failureOf(new MeshError('UNAUTHENTICATED', 'TOKEN_INVALID', 'The token of the control file is needed.')));
     perform(parts.admin, request).then(
       (result) => answer(200, { result: result ?? null }),
       (thrown: unknown) => {
         const error = asMeshError(thrown);
-        if (error.code === 'INTERNAL') parts.log.error({ event: 'control-failed', err: error.cause ?? error }, "an operator's command failed");
+        if (error.code === 'INTERNAL')
+          parts.log.error({ event: 'control-failed', err: error.cause ?? error }, "an operator's command failed");
         answer(error.httpStatus, failureOf(error));
       },
     );
@@ -104,7 +113,8 @@ async function perform(admin: IndexAdmin, request: IncomingMessage): Promise<unk
       return admin.inviteAgain(text('nodeId'));
     case 'POST /v1/set-status': {
       const status = text('status');
-      if (status !== 'active' && status !== 'suspended' && status !== 'revoked') throw new MeshError('INVALID_ARGUMENT', 'STATUS_UNKNOWN', 'A status is active, suspended or revoked.');
+      if (status !== 'active' && status !== 'suspended' && status !== 'revoked')
+        throw new MeshError('INVALID_ARGUMENT', 'STATUS_UNKNOWN', 'A status is active, suspended or revoked.');
       return admin.setStatus(text('nodeId'), status);
     }
     case 'POST /v1/status':
@@ -137,7 +147,14 @@ function send(file: ControlFile, operation: string, argument: unknown): Promise<
   return new Promise((resolve, reject) => {
     const body = JSON.stringify(argument);
     const outgoing = httpRequest(
-      { host: '127.0.0.1', port: file.port, method: 'POST', path: `/v1/${operation}`, timeout: REQUEST_TIMEOUT_MS, headers: { authorization: `Bearer ${file.token}`, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) } },
+      {
+        host: '127.0.0.1',
+        port: file.port,
+        method: 'POST',
+        path: `/v1/${operation}`,
+        timeout: REQUEST_TIMEOUT_MS,
+        headers: { authorization: `Bearer ${file.token}`, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
+      },
       (incoming) => {
         readAnswer(incoming).then(resolve, reject);
       },
@@ -156,7 +173,11 @@ async function readAnswer(incoming: IncomingMessage): Promise<unknown> {
     throw unreachable(cause);
   }
   if (incoming.statusCode === 200) return answer.result;
-  throw new MeshError(answer.code ?? 'UNKNOWN', answer.reason ?? 'CONTROL_UNREACHABLE', answer.message ?? 'The running index did not answer.');
+  throw new MeshError(
+    answer.code ?? 'UNKNOWN',
+    answer.reason ?? 'CONTROL_UNREACHABLE',
+    answer.message ?? 'The running index did not answer.',
+  );
 }
 
 function unreachable(cause: unknown): MeshError {

@@ -41,7 +41,11 @@ export interface Invitation {
 
 /** What the operator's commands do, against a running or a stopped index alike. */
 export interface IndexAdmin {
-  readonly addHospital: (hospital: { readonly name: string; readonly segment?: string; readonly backfillBudget?: number }) => Promise<Invitation>;
+  readonly addHospital: (hospital: {
+    readonly name: string;
+    readonly segment?: string;
+    readonly backfillBudget?: number;
+  }) => Promise<Invitation>;
   /** A new code for a hospital with new hardware, lost keys or an unused old code. */
   readonly inviteAgain: (nodeId: string) => Promise<Invitation>;
   setStatus(nodeId: string, status: 'active' | 'suspended' | 'revoked'): Promise<void>;
@@ -56,10 +60,22 @@ const COVERAGE_WORDS: Readonly<Partial<Record<CoverageState, HospitalStatusLine[
 };
 
 /** The operator's commands over an open core. */
-export function openIndexAdmin(core: IndexCore, live: { readonly running: boolean; readonly ports: { readonly join: number; readonly grpc: number }; readonly connected: () => readonly NodeId[] }): IndexAdmin {
+export function openIndexAdmin(
+  core: IndexCore,
+  live: {
+    readonly running: boolean;
+    readonly ports: { readonly join: number; readonly grpc: number };
+    readonly connected: () => readonly NodeId[];
+  },
+): IndexAdmin {
   const { hospitals, keeper, database, clock } = core;
   const invitationFor = async (hospital: Parameters<typeof hospitals.invite>[0]): Promise<Invitation> => {
-    if (live.ports.join === 0) throw new MeshError('FAILED_PRECONDITION', 'PORT_NOT_CHOSEN', 'The join port is chosen at the first start. Start the index with `meridian-index serve`, then add hospitals.');
+    if (live.ports.join === 0)
+      throw new MeshError(
+        'FAILED_PRECONDITION',
+        'PORT_NOT_CHOSEN',
+        'The join port is chosen at the first start. Start the index with `meridian-index serve`, then add hospitals.',
+      );
     const { nodeId, code, expiresAtEpochMs } = await hospitals.invite(hospital);
     return { nodeId, joinLink: core.joinLink(code, live.ports.join), expiresAt: new Date(expiresAtEpochMs).toISOString() };
   };
@@ -68,8 +84,18 @@ export function openIndexAdmin(core: IndexCore, live: { readonly running: boolea
     inviteAgain: (nodeId) => invitationFor({ nodeId }),
     setStatus: (nodeId, status) => hospitals.setStatus(nodeId, status),
     status: async () => {
-      const count = async (table: 'study' | 'consent' | 'grant_issued'): Promise<number> => Number((await database.read.selectFrom(table).select((builder) => builder.fn.countAll().as('rows')).executeTakeFirst())?.rows ?? 0);
-      const coverage = new Map(coverageOf(keeper.view().entries.values(), await feedStates(database.read), clock.now()).map((node) => [node.nodeId, node]));
+      const count = async (table: 'study' | 'consent' | 'grant_issued'): Promise<number> =>
+        Number(
+          (
+            await database.read
+              .selectFrom(table)
+              .select((builder) => builder.fn.countAll().as('rows'))
+              .executeTakeFirst()
+          )?.rows ?? 0,
+        );
+      const coverage = new Map(
+        coverageOf(keeper.view().entries.values(), await feedStates(database.read), clock.now()).map((node) => [node.nodeId, node]),
+      );
       const connected = live.connected();
       const lines = (await hospitals.list()).map((hospital): HospitalStatusLine => {
         const node = coverage.get(hospital.nodeId);
@@ -84,7 +110,17 @@ export function openIndexAdmin(core: IndexCore, live: { readonly running: boolea
           certifiedUntil: hospital.certifiedUntilEpochMs === undefined ? undefined : new Date(hospital.certifiedUntilEpochMs).toISOString(),
         };
       });
-      return { name: core.settings.name, running: live.running, joinPort: live.ports.join, grpcPort: live.ports.grpc, trustListSeq: keeper.view().seq, studies: await count('study'), consents: await count('consent'), grants: await count('grant_issued'), hospitals: lines };
+      return {
+        name: core.settings.name,
+        running: live.running,
+        joinPort: live.ports.join,
+        grpcPort: live.ports.grpc,
+        trustListSeq: keeper.view().seq,
+        studies: await count('study'),
+        consents: await count('consent'),
+        grants: await count('grant_issued'),
+        hospitals: lines,
+      };
     },
   };
 }

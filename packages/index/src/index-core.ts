@@ -39,7 +39,12 @@ export interface KeptPorts {
  * Opens the folder of an index: settings, keys, database, audit log, registry.
  * @throws MeshError FAILED_PRECONDITION / INDEX_NOT_INITIALISED | NODE_ALREADY_RUNNING and others of the parts
  */
-export async function openIndexCore(parts: { readonly folder: string; readonly clock: Clock; readonly random: Random; readonly log: Logger }): Promise<IndexCore> {
+export async function openIndexCore(parts: {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+}): Promise<IndexCore> {
   const { folder, clock, random, log } = parts;
   const settings = await readSettings(folder);
   const keys = await openKeyFiles(folder, settings, { random, nowEpochMs: clock.now() });
@@ -60,7 +65,15 @@ export async function openIndexCore(parts: { readonly folder: string; readonly c
   const [openAudit, openKeeper] = [audit, keeper];
   const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host;
   return {
-    folder, settings, keys, database, audit, keeper, clock, random, log,
+    folder,
+    settings,
+    keys,
+    database,
+    audit,
+    keeper,
+    clock,
+    random,
+    log,
     hospitals: openHospitals({ database, keeper, audit, clock, random }),
     joinLink: (code, joinPort) => `https://${host}:${joinPort}#${code}.${keys.authority.spkiSha256.toString('hex')}`,
     close: async () => {

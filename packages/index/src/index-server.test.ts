@@ -13,14 +13,20 @@ function ask(node: TestNode, holder: TestNode): { history: Promise<unknown>; gra
   const asked = { patientKeys: [{ key: PATIENT, epoch: 'e1' }], purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 'doctor-1' };
   return {
     history: callUnary(node.clients.query.patientHistory.bind(node.clients.query), { ...asked, pageToken: '', pageSize: 0 }),
-    grant: callUnary(node.clients.grants.issueGrant.bind(node.clients.grants), { ...asked, holderNode: holder.nodeId, studyInstanceUids: ['1.2.1'], role: 'radiologist' }),
+    grant: callUnary(node.clients.grants.issueGrant.bind(node.clients.grants), {
+      ...asked,
+      holderNode: holder.nodeId,
+      studyInstanceUids: ['1.2.1'],
+      role: 'radiologist',
+    }),
   };
 }
 
 test('with an audit log that cannot be written nothing is shown, granted or opened, and access is still withdrawn', async () => {
   await withIndex(async (network) => {
     const [holder, asker] = [await network.addNode('A'), await network.addNode('B')];
-    const record = (compact: string): Promise<unknown> => callUnary(asker.clients.consents.recordConsent.bind(asker.clients.consents), { statement: { compact } });
+    const record = (compact: string): Promise<unknown> =>
+      callUnary(asker.clients.consents.recordConsent.bind(asker.clients.consents), { statement: { compact } });
     const feed = await holder.feed();
     feed.send(1, holder.manifest({ studyInstanceUid: '1.2.1', patientKeys: [{ key: PATIENT, epoch: 'e1' }] }));
     await feed.acknowledged(1);
@@ -34,9 +40,14 @@ test('with an audit log that cannot be written nothing is shown, granted or open
       await symlink('/dev/full', log);
     });
     const full = ask(asker, holder);
-    expect([await reasonOf(full.history), await reasonOf(full.grant)]).toEqual(['RESOURCE_EXHAUSTED AUDIT_UNWRITABLE', 'RESOURCE_EXHAUSTED AUDIT_UNWRITABLE']);
+    expect([await reasonOf(full.history), await reasonOf(full.grant)]).toEqual([
+      'RESOURCE_EXHAUSTED AUDIT_UNWRITABLE',
+      'RESOURCE_EXHAUSTED AUDIT_UNWRITABLE',
+    ]);
     expect(await reasonOf(record(asker.consent({ patientKey: PATIENT, consentId: 'c-2' })))).toBe('RESOURCE_EXHAUSTED AUDIT_UNWRITABLE');
-    expect(await reasonOf(record(asker.consent({ patientKey: PATIENT, consentId: 'c-1', status: 'revoked' })))).toBe('RESOURCE_EXHAUSTED AUDIT_UNWRITABLE');
+    expect(await reasonOf(record(asker.consent({ patientKey: PATIENT, consentId: 'c-1', status: 'revoked' })))).toBe(
+      'RESOURCE_EXHAUSTED AUDIT_UNWRITABLE',
+    );
     await network.restart(() => rm(log));
     expect(await reasonOf(ask(asker, holder).grant)).toBe('PERMISSION_DENIED CONSENT_REVOKED');
   });

@@ -67,7 +67,16 @@ const STATEMENTS_A_MINUTE = 1200;
  * @param init `host` is the name under which hospitals reach it; `listen` the address it listens on (127.0.0.1).
  * @throws MeshError ALREADY_EXISTS / INDEX_EXISTS, FAILED_PRECONDITION / SETTINGS_INVALID
  */
-export async function initIndex(init: { readonly folder: string; readonly name: string; readonly host: string; readonly listen?: string; readonly ports?: { readonly join: number; readonly grpc: number }; readonly dailyEvaluations?: number; readonly clock?: Clock; readonly random?: Random }): Promise<IndexSettings> {
+export async function initIndex(init: {
+  readonly folder: string;
+  readonly name: string;
+  readonly host: string;
+  readonly listen?: string;
+  readonly ports?: { readonly join: number; readonly grpc: number };
+  readonly dailyEvaluations?: number;
+  readonly clock?: Clock;
+  readonly random?: Random;
+}): Promise<IndexSettings> {
   return initKeyFiles(
     init.folder,
     {
@@ -86,7 +95,12 @@ export async function initIndex(init: { readonly folder: string; readonly name: 
  * @throws MeshError FAILED_PRECONDITION / INDEX_NOT_INITIALISED | NODE_ALREADY_RUNNING | PORT_IN_USE and of the parts
  */
 export async function openIndex(config: IndexConfig): Promise<MeridianIndex> {
-  const core = await openIndexCore({ folder: config.folder, clock: config.clock ?? systemClock, random: config.random ?? systemRandom, log: config.log ?? silentLog });
+  const core = await openIndexCore({
+    folder: config.folder,
+    clock: config.clock ?? systemClock,
+    random: config.random ?? systemRandom,
+    log: config.log ?? silentLog,
+  });
   const closers: (() => Promise<void>)[] = [() => core.close()];
   const close = async (): Promise<void> => {
     for (const closer of closers.splice(0).reverse()) await closer();
@@ -99,42 +113,90 @@ export async function openIndex(config: IndexConfig): Promise<MeridianIndex> {
   }
 }
 
-async function openRooms(core: IndexCore, config: IndexConfig, closers: (() => Promise<void>)[], close: () => Promise<void>): Promise<MeridianIndex> {
+async function openRooms(
+  core: IndexCore,
+  config: IndexConfig,
+  closers: (() => Promise<void>)[],
+  close: () => Promise<void>,
+): Promise<MeridianIndex> {
   const { database, keeper, keys, audit, clock, random, log, settings } = core;
   const gate = openCallerGate(keeper);
   const ofNode = (perCaller: number): AttemptLimit => openAttemptLimit({ clock, perCaller });
-  const workers = openWorkerPool({ jobs: evaluatorJobs, size: EVALUATOR_THREADS, deadlineMs: 10_000, memoryMib: 128, queueLimit: 64, clock });
+  const workers = openWorkerPool({
+    jobs: evaluatorJobs,
+    size: EVALUATOR_THREADS,
+    deadlineMs: 10_000,
+    memoryMib: 128,
+    queueLimit: 64,
+    clock,
+  });
   closers.push(() => workers.close());
   const push = openPushChannel({ database, keeper, gate, clock, log });
   const services = [
     trustService({ keeper, gate, addressChanges: ofNode(ADDRESS_CHANGES_A_MINUTE), log }),
     evaluatorService({ database, keys: keys.evaluatorKeys, workers, dailyQuota: settings.dailyEvaluations, gate, clock, log }),
     manifestService({
-      database, gate, clock, log, hellos: ofNode(HELLOS_A_MINUTE),
+      database,
+      gate,
+      clock,
+      log,
+      hellos: ofNode(HELLOS_A_MINUTE),
       onNotices: push.wake,
       onStored: async (nodeId, patientKeys) => {
         if (await tellNewHolder(database, { nodeId, patientKeys, atEpochMs: clock.now() })) push.wake();
       },
     }),
-    consentService({ database, keeper, gate, audit, clock, log, statements: { opening: ofNode(STATEMENTS_A_MINUTE), closing: ofNode(STATEMENTS_A_MINUTE) }, onNotices: push.wake }),
+    consentService({
+      database,
+      keeper,
+      gate,
+      audit,
+      clock,
+      log,
+      statements: { opening: ofNode(STATEMENTS_A_MINUTE), closing: ofNode(STATEMENTS_A_MINUTE) },
+      onNotices: push.wake,
+    }),
     grantService({ database, keeper, gate, key: keys.signingKey, audit, clock, random, log }),
     queryService({ database, keeper, gate, audit, clock, log }),
     push,
   ];
   const ports = await portsOf(core, config);
-  const identity = { caCertificatePem: keys.authority.certificatePem, certificateChainPem: keys.tls.certificatePem + keys.authority.certificatePem, privateKeyPem: keys.tls.privateKeyPem };
-  const mutual: GrpcServer = await openGrpcServer({ host: settings.listen, port: ports.grpc, credentials: serverCredentials(identity, 'required'), services });
+  const identity = {
+    caCertificatePem: keys.authority.certificatePem,
+    certificateChainPem: keys.tls.certificatePem + keys.authority.certificatePem,
+    privateKeyPem: keys.tls.privateKeyPem,
+  };
+  const mutual: GrpcServer = await openGrpcServer({
+    host: settings.listen,
+    port: ports.grpc,
+    credentials: serverCredentials(identity, 'required'),
+    services,
+  });
   closers.push(() => {
     gate.close();
     return mutual.close();
   });
   const enrolment = enrolmentService({
-    database, authority: keys.authority, keeper, audit, clock, log,
+    database,
+    authority: keys.authority,
+    keeper,
+    audit,
+    clock,
+    log,
     attempts: openAttemptLimit({ clock, perCaller: config.joinAttempts ?? 30, overall: config.joinAttemptsOverall ?? 600 }),
     renewals: openAttemptLimit({ clock, perCaller: RENEWALS_A_MINUTE }),
-    welcome: () => ({ indexAddress: `${bracketed(settings.host)}:${mutual.port}`, indexSigningPublicKey: keys.signingKey.publicKey, evaluator: currentEvaluatorKey(core) }),
+    welcome: () => ({
+      indexAddress: `${bracketed(settings.host)}:${mutual.port}`,
+      indexSigningPublicKey: keys.signingKey.publicKey,
+      evaluator: currentEvaluatorKey(core),
+    }),
   });
-  const doors: GrpcServer = await openGrpcServer({ host: settings.listen, port: ports.join, credentials: serverCredentials(identity, 'none'), services: [enrolment] });
+  const doors: GrpcServer = await openGrpcServer({
+    host: settings.listen,
+    port: ports.join,
+    credentials: serverCredentials(identity, 'none'),
+    services: [enrolment],
+  });
   closers.push(() => doors.close());
   await writeSecret(indexFiles(core.folder).ports, `${JSON.stringify({ join: doors.port, grpc: mutual.port })}\n`);
 
@@ -165,7 +227,10 @@ async function portsOf(core: IndexCore, config: IndexConfig): Promise<{ join: nu
     const wanted = asked ?? inSettings;
     return wanted === 0 ? (before ?? 0) : wanted;
   };
-  return { join: choose(config.ports?.join, core.settings.joinPort, kept?.join), grpc: choose(config.ports?.grpc, core.settings.grpcPort, kept?.grpc) };
+  return {
+    join: choose(config.ports?.join, core.settings.joinPort, kept?.join),
+    grpc: choose(config.ports?.grpc, core.settings.grpcPort, kept?.grpc),
+  };
 }
 
 function currentEvaluatorKey(core: IndexCore): { publicKey: Uint8Array; epoch: string } {

@@ -6,7 +6,12 @@ import type { Random } from '@meridian/shared/platform/random';
 import { createSigningKey, loadSigningKey, type SigningKey } from '@meridian/shared/signed-object';
 import { checkSettings, indexFiles, type IndexSettings } from './config.ts';
 import { createEvaluatorKeyFile, parseEvaluatorKeyFile, type EvaluatorKeys } from './evaluator/keys.ts';
-import { createCertificateAuthority, openCertificateAuthority, type CertificateAuthority, type KeyAndCertificate } from './registry/certificate-authority.ts';
+import {
+  createCertificateAuthority,
+  openCertificateAuthority,
+  type CertificateAuthority,
+  type KeyAndCertificate,
+} from './registry/certificate-authority.ts';
 
 /** Keys of the index, read from its folder. */
 export interface IndexKeys {
@@ -25,11 +30,19 @@ const TLS_LEFT_MS = 120 * 24 * 3_600_000;
  * repeated.
  * @throws MeshError ALREADY_EXISTS / INDEX_EXISTS
  */
-export async function initKeyFiles(folder: string, given: Partial<IndexSettings>, parts: { readonly random: Random; readonly nowEpochMs: number }): Promise<IndexSettings> {
+export async function initKeyFiles(
+  folder: string,
+  given: Partial<IndexSettings>,
+  parts: { readonly random: Random; readonly nowEpochMs: number },
+): Promise<IndexSettings> {
   const files = indexFiles(folder);
   const settings = checkSettings(given, 'the settings given');
   if ((await readIfThere(files.settings)) !== undefined) {
-    throw new MeshError('ALREADY_EXISTS', 'INDEX_EXISTS', `There is an index in ${folder} already. Start it with \`meridian-index serve\`, or name another folder.`);
+    throw new MeshError(
+      'ALREADY_EXISTS',
+      'INDEX_EXISTS',
+      `There is an index in ${folder} already. Start it with \`meridian-index serve\`, or name another folder.`,
+    );
   }
   await mkdir(folder, { recursive: true, mode: 0o700 });
   if ((await readIfThere(files.caCertificate)) === undefined) {
@@ -44,9 +57,16 @@ export async function initKeyFiles(folder: string, given: Partial<IndexSettings>
 }
 
 /** Reads the keys and sees to it that the index's own certificate is in force. @throws MeshError FAILED_PRECONDITION / KEY_FILE_MISSING and of each key */
-export async function openKeyFiles(folder: string, settings: IndexSettings, parts: { readonly random: Random; readonly nowEpochMs: number }): Promise<IndexKeys> {
+export async function openKeyFiles(
+  folder: string,
+  settings: IndexSettings,
+  parts: { readonly random: Random; readonly nowEpochMs: number },
+): Promise<IndexKeys> {
   const files = indexFiles(folder);
-  const authority = await openCertificateAuthority({ privateKeyPem: await readKey(files.caKey), certificatePem: await readKey(files.caCertificate) }, parts);
+  const authority = await openCertificateAuthority(
+    { privateKeyPem: await readKey(files.caKey), certificatePem: await readKey(files.caCertificate) },
+    parts,
+  );
   return {
     authority,
     tls: await openTlsFiles(folder, authority, settings, parts.nowEpochMs),
@@ -85,12 +105,19 @@ export async function readIfThere(path: string): Promise<string | undefined> {
   }
 }
 
-async function openTlsFiles(folder: string, authority: CertificateAuthority, settings: IndexSettings, nowEpochMs: number): Promise<KeyAndCertificate> {
+async function openTlsFiles(
+  folder: string,
+  authority: CertificateAuthority,
+  settings: IndexSettings,
+  nowEpochMs: number,
+): Promise<KeyAndCertificate> {
   const files = indexFiles(folder);
   const [privateKeyPem, certificatePem] = [await readIfThere(files.tlsKey), await readIfThere(files.tlsCertificate)];
   if (privateKeyPem !== undefined && certificatePem !== undefined) {
     const certificate = new X509Certificate(certificatePem);
-    const fits = Date.parse(certificate.validTo) - nowEpochMs > TLS_LEFT_MS && certificate.verify(new X509Certificate(authority.certificatePem).publicKey);
+    const fits =
+      Date.parse(certificate.validTo) - nowEpochMs > TLS_LEFT_MS &&
+      certificate.verify(new X509Certificate(authority.certificatePem).publicKey);
     if (fits) return { privateKeyPem, certificatePem };
   }
   const issued = await authority.issueIndexCertificate(settings.host, nowEpochMs);
@@ -102,5 +129,9 @@ async function openTlsFiles(folder: string, authority: CertificateAuthority, set
 async function readKey(path: string): Promise<string> {
   const text = await readIfThere(path);
   if (text !== undefined) return text;
-  throw new MeshError('FAILED_PRECONDITION', 'KEY_FILE_MISSING', `The key file ${path} is missing. Restore it from the backup; a new one would not be trusted by the nodes.`);
+  throw new MeshError(
+    'FAILED_PRECONDITION',
+    'KEY_FILE_MISSING',
+    `The key file ${path} is missing. Restore it from the backup; a new one would not be trusted by the nodes.`,
+  );
 }

@@ -12,7 +12,12 @@ for (const stream of [process.stdout, process.stderr]) {
 // Of all that is written, nothing is for other accounts of the machine.
 process.umask(0o077);
 
-process.exitCode = await runCommand(process.argv.slice(2), { environment: process.env, stdout: process.stdout, stderr: process.stderr, onStop: (stop) => {
-  process.once('SIGINT', stop);
-  process.once('SIGTERM', stop);
-} });
+process.exitCode = await runCommand(process.argv.slice(2), {
+  environment: process.env,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  onStop: (stop) => {
+    process.once('SIGINT', stop);
+    process.once('SIGTERM', stop);
+  },
+});

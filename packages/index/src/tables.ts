@@ -22,4 +22,10 @@ export type IndexConnection = Kysely<IndexTables>;
 export type IndexTransaction = Transaction<IndexTables>;
 
 /** All migrations, in order of their numbers. */
-export const indexMigrations: Migrations = { ...registryMigrations, ...evaluatorMigrations, ...manifestMigrations, ...consentMigrations, ...grantMigrations };
+export const indexMigrations: Migrations = {
+  ...registryMigrations,
+  ...evaluatorMigrations,
+  ...manifestMigrations,
+  ...consentMigrations,
+  ...grantMigrations,
+};

@@ -9,7 +9,13 @@ import { ConsentServiceClient } from '@meridian/shared/generated/meridian/v1/con
 import { EnrolmentServiceClient, type JoinRequest, type JoinResponse } from '@meridian/shared/generated/meridian/v1/enrolment';
 import { EvaluatorServiceClient } from '@meridian/shared/generated/meridian/v1/evaluator';
 import { GrantServiceClient } from '@meridian/shared/generated/meridian/v1/grant';
-import { ManifestServiceClient, ManifestStatus, StudyManifest, type AdvertiseRequest, type AdvertiseResponse } from '@meridian/shared/generated/meridian/v1/manifest';
+import {
+  ManifestServiceClient,
+  ManifestStatus,
+  StudyManifest,
+  type AdvertiseRequest,
+  type AdvertiseResponse,
+} from '@meridian/shared/generated/meridian/v1/manifest';
 import { PushServiceClient, type SubscribeRequest, type SubscribeResponse } from '@meridian/shared/generated/meridian/v1/push';
 import { QueryServiceClient } from '@meridian/shared/generated/meridian/v1/query';
 import { TrustServiceClient } from '@meridian/shared/generated/meridian/v1/trust';
@@ -41,7 +47,9 @@ export interface TestNode {
   /** Signs and advertises one study on a feed of its own stream; resolves with the acknowledged seq. */
   feed(feedId?: Buffer): Promise<TestFeed>;
   manifest(study: Partial<StudyManifest>): StudyManifest;
-  consent(claims: Partial<Omit<ConsentClaims, 'provision'>> & { readonly provision?: Partial<ConsentProvision>; readonly patientKey: Buffer }): string;
+  consent(
+    claims: Partial<Omit<ConsentClaims, 'provision'>> & { readonly provision?: Partial<ConsentProvision>; readonly patientKey: Buffer },
+  ): string;
   subscribe(request?: Partial<SubscribeRequest>): TestPush;
   readonly close: () => void;
 }
@@ -81,12 +89,21 @@ interface Clients {
 const WAIT_MS = 15_000;
 
 /** Runs with an open index and closes everything after. */
-export async function withIndex(run: (network: TestNetwork) => Promise<void>, config: Partial<IndexConfig> & { readonly dailyEvaluations?: number } = {}): Promise<void> {
+export async function withIndex(
+  run: (network: TestNetwork) => Promise<void>,
+  config: Partial<IndexConfig> & { readonly dailyEvaluations?: number } = {},
+): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'meridian-index-'));
   const nodes: TestNode[] = [];
   const { dailyEvaluations, ...rest } = config;
   try {
-    await initIndex({ folder, name: 'Test', host: '127.0.0.1', ports: { join: 0, grpc: 0 }, ...(dailyEvaluations === undefined ? {} : { dailyEvaluations }) });
+    await initIndex({
+      folder,
+      name: 'Test',
+      host: '127.0.0.1',
+      ports: { join: 0, grpc: 0 },
+      ...(dailyEvaluations === undefined ? {} : { dailyEvaluations }),
+    });
     let index = await openIndex({ folder, ...rest });
     try {
       await run({
@@ -116,18 +133,30 @@ export async function withIndex(run: (network: TestNetwork) => Promise<void>, co
 }
 
 /** Keys and a request of a node that has not joined. */
-export async function joinRequest(code: string): Promise<{ request: JoinRequest; key: SigningKey; peerKey: SigningKey; privateKeyPem: string }> {
+export async function joinRequest(
+  code: string,
+): Promise<{ request: JoinRequest; key: SigningKey; peerKey: SigningKey; privateKeyPem: string }> {
   const [key, peerKey, tls] = [createSigningKey(), createSigningKey(), await createTlsKeyRequest()];
   const proof = joinProofBytes(code, tls.certificateSigningRequest);
   const request: JoinRequest = {
-    code, certificateSigningRequest: tls.certificateSigningRequest, signingPublicKey: key.publicKey, peerPublicKey: peerKey.publicKey, peerId: peerIdOf(peerKey.publicKey),
-    signingProof: key.sign(proof), peerProof: peerKey.sign(proof), addresses: ['/ip4/127.0.0.1/tcp/7500'], aeTitle: 'TEST',
+    code,
+    certificateSigningRequest: tls.certificateSigningRequest,
+    signingPublicKey: key.publicKey,
+    peerPublicKey: peerKey.publicKey,
+    peerId: peerIdOf(peerKey.publicKey),
+    signingProof: key.sign(proof),
+    peerProof: peerKey.sign(proof),
+    addresses: ['/ip4/127.0.0.1/tcp/7500'],
+    aeTitle: 'TEST',
   };
   return { request, key, peerKey, privateKeyPem: tls.privateKeyPem };
 }
 
 /** Runs with a client of the join door, the CA pinned by the link. */
-export async function withEnrolment<Result>(joinLink: string, run: (client: EnrolmentServiceClient, code: string) => Promise<Result>): Promise<Result> {
+export async function withEnrolment<Result>(
+  joinLink: string,
+  run: (client: EnrolmentServiceClient, code: string) => Promise<Result>,
+): Promise<Result> {
   const link = parseJoinLink(joinLink);
   const caCertificatePem = await fetchPinnedCa(link);
   const client = new EnrolmentServiceClient(`${link.host}:${link.port}`, clientCredentials({ caCertificatePem }), channelOptions());
@@ -175,22 +204,51 @@ export async function reasonOf(promise: Promise<unknown>): Promise<string> {
 function nodeOf(joined: JoinResponse, key: SigningKey, peerId: string, privateKeyPem: string): TestNode {
   const nodeId = joined.nodeId as NodeId;
   const [leaf, ca] = joined.certificateChain as [Buffer, Buffer];
-  const identity: TlsIdentity = { caCertificatePem: pemOf('CERTIFICATE', ca), certificateChainPem: pemOf('CERTIFICATE', leaf), privateKeyPem };
+  const identity: TlsIdentity = {
+    caCertificatePem: pemOf('CERTIFICATE', ca),
+    certificateChainPem: pemOf('CERTIFICATE', leaf),
+    privateKeyPem,
+  };
   const clients = clientsOf(joined.indexAddress, identity);
   let consentSeq = 0;
   return {
-    nodeId, key, peerId, identity, joined, clients,
+    nodeId,
+    key,
+    peerId,
+    identity,
+    joined,
+    clients,
     feed: (feedId = Buffer.alloc(16, 1)) => openFeed(clients.manifests.advertise(), feedId, key),
     manifest: (study) =>
       StudyManifest.fromPartial({
-        custodianNode: nodeId, version: 1n, status: ManifestStatus.MANIFEST_STATUS_COMPLETE, studyDate: '20260102', studyTime: '101112', instanceCount: 2, totalBytes: 2048n, instanceListSha256: Buffer.alloc(32, 7), issuedAtEpochMs: BigInt(Date.now()),
-        series: [{ seriesInstanceUid: `${study.studyInstanceUid ?? '1.2'}.1`, modality: 'CT', instanceCount: 2 }], ...study,
+        custodianNode: nodeId,
+        version: 1n,
+        status: ManifestStatus.MANIFEST_STATUS_COMPLETE,
+        studyDate: '20260102',
+        studyTime: '101112',
+        instanceCount: 2,
+        totalBytes: 2048n,
+        instanceListSha256: Buffer.alloc(32, 7),
+        issuedAtEpochMs: BigInt(Date.now()),
+        series: [{ seriesInstanceUid: `${study.studyInstanceUid ?? '1.2'}.1`, modality: 'CT', instanceCount: 2 }],
+        ...study,
       } as Parameters<typeof StudyManifest.fromPartial>[0]),
     consent: ({ provision, patientKey, ...claims }) =>
       signConsent(
         {
-          writer: nodeId, seq: (consentSeq += 1), consentId: `consent-${nodeId}-${consentSeq}`, patientKeys: [{ key: patientKey.toString('base64url'), epoch: 'e1' }], status: 'active', issuedAtEpochMs: Date.now(), validFromEpochMs: Date.now() - 1000,
-          validUntilEpochMs: Date.now() + 3_600_000, basis: 'operator-recorded', clerk: 'clerk-1', causes: [], provision: { grantee: { kind: 'any-treating' }, purposes: ['TREAT'], ...provision }, ...claims,
+          writer: nodeId,
+          seq: (consentSeq += 1),
+          consentId: `consent-${nodeId}-${consentSeq}`,
+          patientKeys: [{ key: patientKey.toString('base64url'), epoch: 'e1' }],
+          status: 'active',
+          issuedAtEpochMs: Date.now(),
+          validFromEpochMs: Date.now() - 1000,
+          validUntilEpochMs: Date.now() + 3_600_000,
+          basis: 'operator-recorded',
+          clerk: 'clerk-1',
+          causes: [],
+          provision: { grantee: { kind: 'any-treating' }, purposes: ['TREAT'], ...provision },
+          ...claims,
         },
         key,
       ),
@@ -214,12 +272,16 @@ async function openFeed(call: ClientDuplexStream<AdvertiseRequest, AdvertiseResp
   };
   call.on('error', (error: unknown) => end(fromServiceError(error)));
   call.on('end', () => setImmediate(() => end(undefined)));
-  const until = (met: () => boolean): Promise<void> => waitFor(waiting, met, () => `acknowledged ${acks.at(-1)}, ended ${outcome?.error?.reason}`);
+  const until = (met: () => boolean): Promise<void> =>
+    waitFor(waiting, met, () => `acknowledged ${acks.at(-1)}, ended ${outcome?.error?.reason}`);
   call.write({ step: { $case: 'hello', value: { feedId } } });
   await until(() => acks.length > 0 || outcome !== undefined);
   return {
     firstAck: acks[0] ?? -1,
-    send: (seq, manifest) => call.write({ step: { $case: 'entry', value: { seq: BigInt(seq), manifest: manifest === undefined ? undefined : signManifest(manifest, key) } } }),
+    send: (seq, manifest) =>
+      call.write({
+        step: { $case: 'entry', value: { seq: BigInt(seq), manifest: manifest === undefined ? undefined : signManifest(manifest, key) } },
+      }),
     sendSigned: (seq, manifest) => call.write({ step: { $case: 'entry', value: { seq: BigInt(seq), manifest } } }),
     heartbeat: (pending = 0) => call.write({ step: { $case: 'heartbeat', value: { asOfEpochMs: BigInt(Date.now()), pending } } }),
     acknowledged: async (seq) => {
@@ -252,11 +314,19 @@ function openPush(call: ClientReadableStream<SubscribeResponse>): TestPush {
   return {
     events,
     until: async (matches) => {
-      await waitFor(waiting, () => events.some(matches), () => `events ${events.map((event) => event.event?.$case).join()}`);
+      await waitFor(
+        waiting,
+        () => events.some(matches),
+        () => `events ${events.map((event) => event.event?.$case).join()}`,
+      );
       return events.find(matches) as SubscribeResponse;
     },
     ended: async () => {
-      await waitFor(waiting, () => outcome !== undefined, () => 'still open');
+      await waitFor(
+        waiting,
+        () => outcome !== undefined,
+        () => 'still open',
+      );
       return outcome?.error;
     },
     cancel: () => call.cancel(),

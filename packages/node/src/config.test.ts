@@ -17,16 +17,39 @@ test('defaults listen on loopback only', () => {
 });
 
 test('the environment wins over the file, the file over the default', () => {
-  writeFileSync(join(folder, 'meridian.json'), JSON.stringify({ aeTitle: 'FROMFILE', dimsePort: 4242, allow: [{ aeTitle: 'CT1', assigningAuthority: 'RENJI', nationalIdIn: 'patient-id' }] }));
+  writeFileSync(
+    join(folder, 'meridian.json'),
+    JSON.stringify({
+      aeTitle: 'FROMFILE',
+      dimsePort: 4242,
+      allow: [{ aeTitle: 'CT1', assigningAuthority: 'RENJI', nationalIdIn: 'patient-id' }],
+    }),
+  );
   const config = loadNodeConfig({ folder, env: { MERIDIAN_AE_TITLE: 'FROMENV' } });
-  expect(config.dimse).toMatchObject({ aeTitle: 'FROMENV', port: 4242, allow: [{ aeTitle: 'CT1', assigningAuthority: 'RENJI', nationalIdIn: 'patient-id' }] });
+  expect(config.dimse).toMatchObject({
+    aeTitle: 'FROMENV',
+    port: 4242,
+    allow: [{ aeTitle: 'CT1', assigningAuthority: 'RENJI', nationalIdIn: 'patient-id' }],
+  });
 });
 
 test.each([
-  [{ MERIDIAN_AE_TITLE: 'A_TITLE_THAT_IS_TOO_LONG' }, undefined, /MERIDIAN_AE_TITLE must be 1-16 characters \(PS3\.5 AE\), got "A_TITLE_THAT_IS_TOO_LONG"\. Example: MERIDIAN/],
+  [
+    { MERIDIAN_AE_TITLE: 'A_TITLE_THAT_IS_TOO_LONG' },
+    undefined,
+    /MERIDIAN_AE_TITLE must be 1-16 characters \(PS3\.5 AE\), got "A_TITLE_THAT_IS_TOO_LONG"\. Example: MERIDIAN/,
+  ],
   [{ MERIDIAN_HTTP_PORT: '70000' }, undefined, /MERIDIAN_HTTP_PORT must be a port/],
-  [{ MERIDIAN_ASSIGNING_AUTHORITY: '仁济医院' }, undefined, /MERIDIAN_ASSIGNING_AUTHORITY must be 1-64 ASCII characters .*, got "仁济医院"\. Example: RENJI/],
-  [{}, '{"allow": [{"aeTitle": "CT1", "assigningAuthority": "仁济"}]}', /allow\[0\]\.assigningAuthority must be 1-64 ASCII characters .*Example:/],
+  [
+    { MERIDIAN_ASSIGNING_AUTHORITY: '仁济医院' },
+    undefined,
+    /MERIDIAN_ASSIGNING_AUTHORITY must be 1-64 ASCII characters .*, got "仁济医院"\. Example: RENJI/,
+  ],
+  [
+    {},
+    '{"allow": [{"aeTitle": "CT1", "assigningAuthority": "仁济"}]}',
+    /allow\[0\]\.assigningAuthority must be 1-64 ASCII characters .*Example:/,
+  ],
   [{}, '{', /is not valid JSON/],
   [{}, '{"aeTitel": "X"}', /a key "aeTitel" that no node knows/],
   [{}, '{"allow": [{"aeTitle": "CT1"}]}', /allow\[0\]\.assigningAuthority/],

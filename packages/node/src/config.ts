@@ -68,22 +68,92 @@ const AUTHORITY_RULE = '1-64 ASCII characters (DICOM LO) without a backslash, so
 
 /** Every key, in the order in which `docs/operations.md` lists them. */
 export const CONFIG_KEYS: readonly Key[] = [
-  { env: 'MERIDIAN_NAME', file: 'name', fallback: 'This hospital', rule: 'must be 1-128 characters', example: 'Renji Hospital', accepts: (text) => text.length >= 1 && text.length <= 128 },
-  { env: 'MERIDIAN_ASSIGNING_AUTHORITY', file: 'assigningAuthority', fallback: 'LOCAL', rule: `must be ${AUTHORITY_RULE}`, example: 'RENJI', accepts: isAuthority },
-  { env: 'MERIDIAN_AE_TITLE', file: 'aeTitle', fallback: 'MERIDIAN', rule: 'must be 1-16 characters (PS3.5 AE)', example: 'MERIDIAN', accepts: (text) => /^[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$/.test(text) },
+  {
+    env: 'MERIDIAN_NAME',
+    file: 'name',
+    fallback: 'This hospital',
+    rule: 'must be 1-128 characters',
+    example: 'Renji Hospital',
+    accepts: (text) => text.length >= 1 && text.length <= 128,
+  },
+  {
+    env: 'MERIDIAN_ASSIGNING_AUTHORITY',
+    file: 'assigningAuthority',
+    fallback: 'LOCAL',
+    rule: `must be ${AUTHORITY_RULE}`,
+    example: 'RENJI',
+    accepts: isAuthority,
+  },
+  {
+    env: 'MERIDIAN_AE_TITLE',
+    file: 'aeTitle',
+    fallback: 'MERIDIAN',
+    rule: 'must be 1-16 characters (PS3.5 AE)',
+    example: 'MERIDIAN',
+    accepts: (text) => /^[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$/.test(text),
+  },
   { env: 'MERIDIAN_DIMSE_HOST', file: 'dimseHost', fallback: '127.0.0.1', rule: 'must be an address', example: '0.0.0.0', accepts: isHost },
   { env: 'MERIDIAN_DIMSE_PORT', file: 'dimsePort', fallback: '11112', rule: 'must be a port, 0-65535', example: '11112', accepts: isPort },
-  { env: 'MERIDIAN_DIMSE_ASSOCIATIONS', file: 'dimseAssociations', fallback: '100', rule: 'must be a whole number', example: '100', accepts: (text) => /^[1-9]\d{0,3}$/.test(text) },
-  { env: 'MERIDIAN_DIMSE_ASSOCIATIONS_PER_ADDRESS', file: 'dimseAssociationsPerAddress', fallback: '10', rule: 'must be a whole number', example: '10', accepts: (text) => /^[1-9]\d{0,3}$/.test(text) },
+  {
+    env: 'MERIDIAN_DIMSE_ASSOCIATIONS',
+    file: 'dimseAssociations',
+    fallback: '100',
+    rule: 'must be a whole number',
+    example: '100',
+    accepts: (text) => /^[1-9]\d{0,3}$/.test(text),
+  },
+  {
+    env: 'MERIDIAN_DIMSE_ASSOCIATIONS_PER_ADDRESS',
+    file: 'dimseAssociationsPerAddress',
+    fallback: '10',
+    rule: 'must be a whole number',
+    example: '10',
+    accepts: (text) => /^[1-9]\d{0,3}$/.test(text),
+  },
   { env: 'MERIDIAN_HTTP_HOST', file: 'httpHost', fallback: '127.0.0.1', rule: 'must be an address', example: '127.0.0.1', accepts: isHost },
   { env: 'MERIDIAN_HTTP_PORT', file: 'httpPort', fallback: '8080', rule: 'must be a port, 0-65535', example: '8080', accepts: isPort },
   { env: 'MERIDIAN_PEER_HOST', file: 'peerHost', fallback: '127.0.0.1', rule: 'must be an address', example: '0.0.0.0', accepts: isHost },
   { env: 'MERIDIAN_PEER_PORT', file: 'peerPort', fallback: '11443', rule: 'must be a port, 0-65535', example: '11443', accepts: isPort },
-  { env: 'MERIDIAN_PEER_ANNOUNCE', file: 'peerAnnounce', fallback: '', rule: 'must be multiaddrs, separated by commas', example: '/dns4/node.hospital.example/tcp/11443', accepts: (text) => text.split(',').every((part) => part === '' || part.trim().startsWith('/')) },
-  { env: 'MERIDIAN_QUIET_TIME_MS', file: 'quietTimeMs', fallback: '60000', rule: 'must be milliseconds', example: '60000', accepts: isDuration },
-  { env: 'MERIDIAN_RELEASED_QUIET_TIME_MS', file: 'releasedQuietTimeMs', fallback: '15000', rule: 'must be milliseconds', example: '15000', accepts: isDuration },
-  { env: 'MERIDIAN_MINIMUM_FREE_DISK', file: 'minimumFreeDisk', fallback: '0.05', rule: 'must be a share between 0 and 0.9', example: '0.05', accepts: (text) => /^0(\.\d+)?$/.test(text) && Number(text) <= 0.9 },
-  { env: 'MERIDIAN_LOG_LEVEL', file: 'logLevel', fallback: 'info', rule: 'must be trace, debug, info, warn, error or silent', example: 'info', accepts: (text) => ['trace', 'debug', 'info', 'warn', 'error', 'silent'].includes(text) },
+  {
+    env: 'MERIDIAN_PEER_ANNOUNCE',
+    file: 'peerAnnounce',
+    fallback: '',
+    rule: 'must be multiaddrs, separated by commas',
+    example: '/dns4/node.hospital.example/tcp/11443',
+    accepts: (text) => text.split(',').every((part) => part === '' || part.trim().startsWith('/')),
+  },
+  {
+    env: 'MERIDIAN_QUIET_TIME_MS',
+    file: 'quietTimeMs',
+    fallback: '60000',
+    rule: 'must be milliseconds',
+    example: '60000',
+    accepts: isDuration,
+  },
+  {
+    env: 'MERIDIAN_RELEASED_QUIET_TIME_MS',
+    file: 'releasedQuietTimeMs',
+    fallback: '15000',
+    rule: 'must be milliseconds',
+    example: '15000',
+    accepts: isDuration,
+  },
+  {
+    env: 'MERIDIAN_MINIMUM_FREE_DISK',
+    file: 'minimumFreeDisk',
+    fallback: '0.05',
+    rule: 'must be a share between 0 and 0.9',
+    example: '0.05',
+    accepts: (text) => /^0(\.\d+)?$/.test(text) && Number(text) <= 0.9,
+  },
+  {
+    env: 'MERIDIAN_LOG_LEVEL',
+    file: 'logLevel',
+    fallback: 'info',
+    rule: 'must be trace, debug, info, warn, error or silent',
+    example: 'info',
+    accepts: (text) => ['trace', 'debug', 'info', 'warn', 'error', 'silent'].includes(text),
+  },
 ];
 
 /**
@@ -109,7 +179,14 @@ export function loadNodeConfig(source: { folder: string; env: Readonly<Record<st
       maximumAssociationsPerAddress: number('dimseAssociationsPerAddress'),
     },
     http: { host: text('httpHost'), port: number('httpPort') },
-    peer: { host: text('peerHost'), port: number('peerPort'), announce: text('peerAnnounce').split(',').map((part) => part.trim()).filter((part) => part !== '') },
+    peer: {
+      host: text('peerHost'),
+      port: number('peerPort'),
+      announce: text('peerAnnounce')
+        .split(',')
+        .map((part) => part.trim())
+        .filter((part) => part !== ''),
+    },
     quietTimeMs: number('quietTimeMs'),
     releasedQuietTimeMs: number('releasedQuietTimeMs'),
     minimumFreeDisk: number('minimumFreeDisk'),
@@ -137,12 +214,19 @@ function readConfigFile(path: string): Readonly<Record<string, unknown>> {
   try {
     parsed = JSON.parse(readFileSync(path, 'utf8'));
   } catch (cause) {
-    throw new MeshError('INVALID_ARGUMENT', 'CONFIG_INVALID', `${path} is not valid JSON: ${cause instanceof Error ? cause.message : 'unreadable'}`, { cause });
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'CONFIG_INVALID',
+      `${path} is not valid JSON: ${cause instanceof Error ? cause.message : 'unreadable'}`,
+      { cause },
+    );
   }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) throw invalid(`${path} must hold one JSON object. Example: {"aeTitle": "MERIDIAN"}`);
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
+    throw invalid(`${path} must hold one JSON object. Example: {"aeTitle": "MERIDIAN"}`);
   const known = new Set([...CONFIG_KEYS.map((key) => key.file), 'allow']);
   const unknown = Object.keys(parsed).find((key) => !known.has(key));
-  if (unknown !== undefined) throw invalid(`${path} has a key "${unknown.slice(0, 40)}" that no node knows. Known: ${[...known].join(', ')}`);
+  if (unknown !== undefined)
+    throw invalid(`${path} has a key "${unknown.slice(0, 40)}" that no node knows. Known: ${[...known].join(', ')}`);
   return parsed as Readonly<Record<string, unknown>>;
 }
 
@@ -153,10 +237,16 @@ function readAeRules(value: unknown): readonly AeRule[] {
   return value.map((entry: unknown, at) => {
     if (typeof entry !== 'object' || entry === null) throw invalid(`allow[${at}] must be an object. Example: ${example}`);
     const rule = entry as Record<string, unknown>;
-    if (typeof rule['assigningAuthority'] !== 'string' || rule['assigningAuthority'] === '') throw invalid(`allow[${at}].assigningAuthority must name whose patient ids the sender uses. Example: ${example}`);
-    if (!isAuthority(rule['assigningAuthority'])) throw invalid(`allow[${at}].assigningAuthority must be ${AUTHORITY_RULE}, got "${rule['assigningAuthority'].slice(0, 80)}". Example: ${example}`);
-    if (rule['aeTitle'] === undefined && rule['address'] === undefined) throw invalid(`allow[${at}] must name an aeTitle, an address or both. Example: ${example}`);
-    if (rule['nationalIdIn'] !== undefined && rule['nationalIdIn'] !== 'patient-id') throw invalid(`allow[${at}].nationalIdIn must be "patient-id" or absent, got "${textOf(rule['nationalIdIn']).slice(0, 40)}"`);
+    if (typeof rule['assigningAuthority'] !== 'string' || rule['assigningAuthority'] === '')
+      throw invalid(`allow[${at}].assigningAuthority must name whose patient ids the sender uses. Example: ${example}`);
+    if (!isAuthority(rule['assigningAuthority']))
+      throw invalid(
+        `allow[${at}].assigningAuthority must be ${AUTHORITY_RULE}, got "${rule['assigningAuthority'].slice(0, 80)}". Example: ${example}`,
+      );
+    if (rule['aeTitle'] === undefined && rule['address'] === undefined)
+      throw invalid(`allow[${at}] must name an aeTitle, an address or both. Example: ${example}`);
+    if (rule['nationalIdIn'] !== undefined && rule['nationalIdIn'] !== 'patient-id')
+      throw invalid(`allow[${at}].nationalIdIn must be "patient-id" or absent, got "${textOf(rule['nationalIdIn']).slice(0, 40)}"`);
     return {
       assigningAuthority: rule['assigningAuthority'],
       ...(typeof rule['aeTitle'] === 'string' ? { aeTitle: rule['aeTitle'] } : {}),

@@ -106,34 +106,61 @@ export async function openNode(config: NodeConfig, parts: NodeParts = {}): Promi
   try {
     await makeDataFolder(folder);
     // The store first: its lock tells at once that another process serves this folder.
-    const store = keep(await openStore({
-      folder, clock, random, log: log.child({ room: 'store' }),
-      limits: { quietTimeMs: config.quietTimeMs, releasedQuietTimeMs: config.releasedQuietTimeMs, minimumFreeFraction: config.minimumFreeDisk },
-      ...(parts.faults?.acknowledgeBeforeWrite === true ? { faults: { acknowledgeBeforeWrite: true } } : {}),
-    }));
+    const store = keep(
+      await openStore({
+        folder,
+        clock,
+        random,
+        log: log.child({ room: 'store' }),
+        limits: {
+          quietTimeMs: config.quietTimeMs,
+          releasedQuietTimeMs: config.releasedQuietTimeMs,
+          minimumFreeFraction: config.minimumFreeDisk,
+        },
+        ...(parts.faults?.acknowledgeBeforeWrite === true ? { faults: { acknowledgeBeforeWrite: true } } : {}),
+      }),
+    );
     const audit = keep(await openNodeAudit({ folder, clock, random }));
     const federation = await openFederation({ folder, clock, random, log, audit });
     if (federation !== undefined) keep(federation);
     const patients = openPatients({ store, assigningAuthority: config.assigningAuthority, random, modifyingSystem: config.dimse.aeTitle });
     const base: Base = { config, clock, random, log, audit, store, patients };
     const joined = federation === undefined ? undefined : await openJoinedRooms(base, federation, keep, parts.faults);
-    const retrieve = keep(await openRetrieve({
-      folder, hospitalName: federation?.hospitalName ?? config.name, store, patients, audit, clock, random, log: log.child({ room: 'retrieve' }),
-      ...(joined === undefined ? {} : { mesh: joined }),
-    }));
+    const retrieve = keep(
+      await openRetrieve({
+        folder,
+        hospitalName: federation?.hospitalName ?? config.name,
+        store,
+        patients,
+        audit,
+        clock,
+        random,
+        log: log.child({ room: 'retrieve' }),
+        ...(joined === undefined ? {} : { mesh: joined }),
+      }),
+    );
     // Only now: whoever acts on a withdrawal is listening.
-    const stopPush = joined === undefined ? [] : [joined.consent.pushed, recallsOf(base, joined.federation).pushed].map((listener) => joined.federation.onPush(listener));
+    const stopPush =
+      joined === undefined
+        ? []
+        : [joined.consent.pushed, recallsOf(base, joined.federation).pushed].map((listener) => joined.federation.onPush(listener));
     keep({ close: async () => stopPush.forEach((stop) => stop()) });
     const { http, dimse } = await openDoors(base, joined, retrieve, keep);
-    log.info({ event: 'node-open', dimsePort: dimse.port, httpPort: http.port, peerPort: joined?.peerHost.port, joined: joined !== undefined }, 'the node is open');
+    log.info(
+      { event: 'node-open', dimsePort: dimse.port, httpPort: http.port, peerPort: joined?.peerHost.port, joined: joined !== undefined },
+      'the node is open',
+    );
     return {
       apiUrl: `${http.address}/api/v1`,
       pageUrl: http.address,
       dimsePort: dimse.port,
       ports: { dimse: dimse.port, http: http.port, peer: joined?.peerHost.port ?? 0 },
       nodeId: federation?.nodeId,
-      store, audit, joined,
-      settle: (signal) => settleRooms(base, joined, AbortSignal.any([AbortSignal.timeout(SETTLE_LIMIT_MS), ...(signal === undefined ? [] : [signal])])),
+      store,
+      audit,
+      joined,
+      settle: (signal) =>
+        settleRooms(base, joined, AbortSignal.any([AbortSignal.timeout(SETTLE_LIMIT_MS), ...(signal === undefined ? [] : [signal])])),
       close,
     };
   } catch (thrown) {
@@ -143,23 +170,47 @@ export async function openNode(config: NodeConfig, parts: NodeParts = {}): Promi
 }
 
 /** Rooms of a member, and who hears of what: trust news, revocations, statements from the index and from other nodes. */
-async function openJoinedRooms(base: Base, federation: Federation, keep: <Room extends { close(): Promise<unknown> }>(room: Room) => Room, faults: NodeFaults | undefined): Promise<JoinedRooms> {
+async function openJoinedRooms(
+  base: Base,
+  federation: Federation,
+  keep: <Room extends { close(): Promise<unknown> }>(room: Room) => Room,
+  faults: NodeFaults | undefined,
+): Promise<JoinedRooms> {
   const { config, store, audit, clock, random, log } = base;
   const { folder } = config;
-  const advertise = keep(await openAdvertise({ folder, store, federation, audit, clock, random, log, ...(faults?.dropOutboxRow === true ? { faults: { dropOutboxRow: true } } : {}) }));
+  const advertise = keep(
+    await openAdvertise({
+      folder,
+      store,
+      federation,
+      audit,
+      clock,
+      random,
+      log,
+      ...(faults?.dropOutboxRow === true ? { faults: { dropOutboxRow: true } } : {}),
+    }),
+  );
   const consent = keep(await openConsent({ folder, store, federation, audit, clock, random, log }));
   const peerHost = keep(await openPeerHost({ federation, config: config.peer, clock, log: log.child({ room: 'peer' }) }));
-  const mesh = keep(await openMesh({
-    peerHost, federation, clock, log: log.child({ room: 'mesh' }), softwareVersion: VERSION,
-    onConsent: consent.delivered,
-    onRecall: recallsOf(base, federation).take,
-  }));
+  const mesh = keep(
+    await openMesh({
+      peerHost,
+      federation,
+      clock,
+      log: log.child({ room: 'mesh' }),
+      softwareVersion: VERSION,
+      onConsent: consent.delivered,
+      onRecall: recallsOf(base, federation).take,
+    }),
+  );
   const transfers = keep(await serveTransfers({ peerHost, store, advertise, consent, audit, clock, log: log.child({ room: 'transfer' }) }));
   const quit = [
     federation.onTrustChange(() => peerHost.applyTrust()),
     consent.onRevoked((statement) => void transfers.revoke(statement)),
     consent.onDenied(({ kind, value }) => {
-      transfers.revoke(({ jti, askingNode, peerId, consentId, consentHash }) => ({ jti: [jti], node: [askingNode], peer: [peerId], consent: [consentId, consentHash] })[kind].some((denied) => denied === value));
+      transfers.revoke(({ jti, askingNode, peerId, consentId, consentHash }) =>
+        ({ jti: [jti], node: [askingNode], peer: [peerId], consent: [consentId, consentHash] })[kind].some((denied) => denied === value),
+      );
     }),
   ];
   keep({ close: async () => quit.forEach((stop) => stop()) });
@@ -172,31 +223,80 @@ function recallsOf({ store, audit, clock, log }: Base, federation: Federation): 
 }
 
 /** The listener and the doors on it; DIMSE last, when everything behind it is open. */
-async function openDoors(base: Base, joined: JoinedRooms | undefined, retrieve: Retrieve, keep: <Room extends { close(): Promise<unknown> }>(room: Room) => Room): Promise<{ http: HttpServer; dimse: DimseServer }> {
+async function openDoors(
+  base: Base,
+  joined: JoinedRooms | undefined,
+  retrieve: Retrieve,
+  keep: <Room extends { close(): Promise<unknown> }>(room: Room) => Room,
+): Promise<{ http: HttpServer; dimse: DimseServer }> {
   const { config, clock, random, log, audit, store, patients } = base;
-  const http = keep(await openHttp({ host: config.http.host, port: config.http.port, log: log.child({ room: 'http' }), clock, portSetting: 'MERIDIAN_HTTP_PORT' }));
+  const http = keep(
+    await openHttp({
+      host: config.http.host,
+      port: config.http.port,
+      log: log.child({ room: 'http' }),
+      clock,
+      portSetting: 'MERIDIAN_HTTP_PORT',
+    }),
+  );
   const renderer = keep(openRenderer({ clock }));
-  await http.mount(dicomwebDoor({ store, assigningAuthority: config.assigningAuthority, coercionFor: patients.coercionFor, renderer, log: log.child({ room: 'dicomweb' }), onRead: auditReads({ audit, clock, subject: LOCAL_SUBJECT }) }));
+  await http.mount(
+    dicomwebDoor({
+      store,
+      assigningAuthority: config.assigningAuthority,
+      coercionFor: patients.coercionFor,
+      renderer,
+      log: log.child({ room: 'dicomweb' }),
+      onRead: auditReads({ audit, clock, subject: LOCAL_SUBJECT }),
+    }),
+  );
   let dimsePort = config.dimse.port;
-  const portal = keep(openPortal(portalPartsOf({
-    folder: config.folder, hospitalName: joined?.federation.hospitalName ?? config.name, version: VERSION, store, retrieve, clock, random,
-    dimse: { host: config.dimse.host, aeTitle: config.dimse.aeTitle, port: () => dimsePort },
-    ports: () => ({ dimse: dimsePort, http: http.port, ...(joined === undefined ? {} : { peer: joined.peerHost.port }) }),
-    log: log.child({ room: 'portal' }),
-    importFolder: async (from, { signal, onProgress, ...ids }) =>
-      importFolder({ folder: from, ...idsOfImport(ids, { assigningAuthority: config.assigningAuthority, random }), associationId: `import-${random.uuid()}`, signal, onProgress }, { ingest: store.ingest, reader: diskFolder, clock }),
-    ...(joined === undefined ? {} : { joined: { ...joined, consent: consentOfPortal(joined, log) } }),
-    ...(existsSync(WEB_FOLDER) ? { webFolder: WEB_FOLDER } : {}),
-  })));
+  const portal = keep(
+    openPortal(
+      portalPartsOf({
+        folder: config.folder,
+        hospitalName: joined?.federation.hospitalName ?? config.name,
+        version: VERSION,
+        store,
+        retrieve,
+        clock,
+        random,
+        dimse: { host: config.dimse.host, aeTitle: config.dimse.aeTitle, port: () => dimsePort },
+        ports: () => ({ dimse: dimsePort, http: http.port, ...(joined === undefined ? {} : { peer: joined.peerHost.port }) }),
+        log: log.child({ room: 'portal' }),
+        importFolder: async (from, { signal, onProgress, ...ids }) =>
+          importFolder(
+            {
+              folder: from,
+              ...idsOfImport(ids, { assigningAuthority: config.assigningAuthority, random }),
+              associationId: `import-${random.uuid()}`,
+              signal,
+              onProgress,
+            },
+            { ingest: store.ingest, reader: diskFolder, clock },
+          ),
+        ...(joined === undefined ? {} : { joined: { ...joined, consent: consentOfPortal(joined, log) } }),
+        ...(existsSync(WEB_FOLDER) ? { webFolder: WEB_FOLDER } : {}),
+      }),
+    ),
+  );
   await http.mount(portal.plugin, { policy: 'public' });
   await http.ready();
-  const dimse = keep(await openDimse({
-    config: {
-      host: config.dimse.host, port: config.dimse.port, aeTitle: config.dimse.aeTitle, assigningAuthority: config.assigningAuthority, allow: config.dimse.allow,
-      limits: { associations: config.dimse.maximumAssociations, associationsPerAddress: config.dimse.maximumAssociationsPerAddress },
-    },
-    ingest: store.ingest, clock, log: log.child({ room: 'dimse' }),
-  }));
+  const dimse = keep(
+    await openDimse({
+      config: {
+        host: config.dimse.host,
+        port: config.dimse.port,
+        aeTitle: config.dimse.aeTitle,
+        assigningAuthority: config.assigningAuthority,
+        allow: config.dimse.allow,
+        limits: { associations: config.dimse.maximumAssociations, associationsPerAddress: config.dimse.maximumAssociationsPerAddress },
+      },
+      ingest: store.ingest,
+      clock,
+      log: log.child({ room: 'dimse' }),
+    }),
+  );
   dimsePort = dimse.port;
   return { http, dimse };
 }
@@ -215,7 +315,9 @@ function consentOfPortal({ consent, mesh }: JoinedRooms, log: Logger): Pick<Cons
       for (const { statement, holders } of revocations) {
         for (const holder of holders) {
           // The index pushes it too; a hospital that is away now hears it when it is back.
-          void mesh.deliverConsent(holder, statement.compact).catch((thrown: unknown) => log.info({ event: 'revocation-not-delivered-directly', nodeId: holder, err: thrown }));
+          void mesh
+            .deliverConsent(holder, statement.compact)
+            .catch((thrown: unknown) => log.info({ event: 'revocation-not-delivered-directly', nodeId: holder, err: thrown }));
         }
       }
       await consent.settle();

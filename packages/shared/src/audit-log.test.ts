@@ -44,7 +44,11 @@ test('a record that is altered or missing is found', async () => {
     const log = await reopen();
     for (const reason of ['one', 'two', 'three']) await log.append({ type: 'DENY', reason });
     const text = await readFile(path, 'utf8');
-    for (const damaged of [text.replace('"two"', '"TWO"'), text.split('\n').toSpliced(1, 1).join('\n'), text.split('\n').toSpliced(0, 1).join('\n')]) {
+    for (const damaged of [
+      text.replace('"two"', '"TWO"'),
+      text.split('\n').toSpliced(1, 1).join('\n'),
+      text.split('\n').toSpliced(0, 1).join('\n'),
+    ]) {
       await writeFile(path, damaged);
       expect(asMeshError(await all(log).catch((thrown: unknown) => thrown)).reason).toBe('AUDIT_CHAIN_BROKEN');
     }
@@ -61,7 +65,12 @@ test('an event that is too large is refused alone: those beside it are written',
       log.append({ type: 'REVOKE', detail: { consent: '同意'.repeat(3_000) } }),
       log.append({ type: 'REVOKE', detail: { consent: 'two' } }),
     ]);
-    expect(appended.map((one) => (one.status === 'fulfilled' ? 'written' : asMeshError(one.reason).reason))).toEqual(['written', 'AUDIT_EVENT_TOO_LARGE', 'AUDIT_EVENT_TOO_LARGE', 'written']);
+    expect(appended.map((one) => (one.status === 'fulfilled' ? 'written' : asMeshError(one.reason).reason))).toEqual([
+      'written',
+      'AUDIT_EVENT_TOO_LARGE',
+      'AUDIT_EVENT_TOO_LARGE',
+      'written',
+    ]);
     expect((await all(log)).map(({ detail }) => detail?.['consent'])).toEqual(['one', 'two']);
     await log.close();
   });

@@ -9,7 +9,22 @@ import type { Random } from './platform/random.ts';
 
 /** What happened; never person ids, names or birth dates. */
 export interface AuditEvent {
-  readonly type: 'STORE' | 'QUERY' | 'GRANT' | 'DENY' | 'RELEASE' | 'RECEIVE' | 'VIEW' | 'EXPORT' | 'CONSENT' | 'REVOKE' | 'RECALL' | 'BTG' | 'LOGIN' | 'ADMIN' | 'CERT';
+  readonly type:
+    | 'STORE'
+    | 'QUERY'
+    | 'GRANT'
+    | 'DENY'
+    | 'RELEASE'
+    | 'RECEIVE'
+    | 'VIEW'
+    | 'EXPORT'
+    | 'CONSENT'
+    | 'REVOKE'
+    | 'RECALL'
+    | 'BTG'
+    | 'LOGIN'
+    | 'ADMIN'
+    | 'CERT';
   /** Id of the grant; joins GRANT, RELEASE and RECEIVE. */
   readonly jti?: string;
   readonly study?: string;
@@ -87,7 +102,13 @@ class AuditWriter {
     if (this.closed) return Promise.reject(unwritable('it is closed'));
     // Before it joins a group: what one caller brings in must not refuse the events of the others.
     if (Buffer.byteLength(JSON.stringify(event), 'utf8') > MAX_EVENT_BYTES) {
-      return Promise.reject(new MeshError('INVALID_ARGUMENT', 'AUDIT_EVENT_TOO_LARGE', `An audit event is at most ${MAX_EVENT_BYTES} bytes. What it was about was not done.`));
+      return Promise.reject(
+        new MeshError(
+          'INVALID_ARGUMENT',
+          'AUDIT_EVENT_TOO_LARGE',
+          `An audit event is at most ${MAX_EVENT_BYTES} bytes. What it was about was not done.`,
+        ),
+      );
     }
     return new Promise((resolve, reject) => {
       this.waiting.push({ event, resolve, reject });
@@ -133,7 +154,14 @@ class AuditWriter {
     let text = '';
     for (const { event } of group) {
       seq += 1;
-      const record: AuditRecord = { v: 1, seq, id: this.parts.random.uuid(), at: new Date(this.parts.clock.now()).toISOString(), ...event, previous };
+      const record: AuditRecord = {
+        v: 1,
+        seq,
+        id: this.parts.random.uuid(),
+        at: new Date(this.parts.clock.now()).toISOString(),
+        ...event,
+        previous,
+      };
       const line = JSON.stringify(record);
       previous = sha256(line).toString('hex');
       text += `${line}\n`;
@@ -188,9 +216,19 @@ function parseRecord(line: string): AuditRecord {
 }
 
 function chainBroken(cause?: unknown): MeshError {
-  return new MeshError('DATA_LOSS', 'AUDIT_CHAIN_BROKEN', 'The audit log was altered or damaged: a record does not follow from the one before. Keep the file as it is and tell the privacy officer.', { cause });
+  return new MeshError(
+    'DATA_LOSS',
+    'AUDIT_CHAIN_BROKEN',
+    'The audit log was altered or damaged: a record does not follow from the one before. Keep the file as it is and tell the privacy officer.',
+    { cause },
+  );
 }
 
 function unwritable(why: string, cause?: unknown): MeshError {
-  return new MeshError('RESOURCE_EXHAUSTED', 'AUDIT_UNWRITABLE', `The audit log cannot be written (${why}), so nothing is granted, released or shown. Free the disk and try again.`, { cause });
+  return new MeshError(
+    'RESOURCE_EXHAUSTED',
+    'AUDIT_UNWRITABLE',
+    `The audit log cannot be written (${why}), so nothing is granted, released or shown. Free the disk and try again.`,
+    { cause },
+  );
 }

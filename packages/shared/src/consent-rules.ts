@@ -73,12 +73,21 @@ export type ConsentDecision =
  * - Another consent's refusal that covers the request wins, unless the consent was given by somebody who had seen it.
  * @param input.statements verified statements of one patient, in any order, repeated ones allowed.
  */
-export function evaluateConsent(input: { readonly statements: readonly ConsentStatement[]; readonly request: ConsentRequest }): ConsentDecision {
+export function evaluateConsent(input: {
+  readonly statements: readonly ConsentStatement[];
+  readonly request: ConsentRequest;
+}): ConsentDecision {
   const { request } = input;
   const known = new Map(input.statements.map((statement) => [statement.hash, statement]));
   const statements = [...known.values()].sort(newestFirst);
   const precedes = causality(known);
-  const refusals = statements.filter((refusal) => refusal.status === 'refused' && inForce(refusal, request.atEpochMs) && concerns(refusal.provision, request) && !isWithdrawn(refusal, statements, precedes));
+  const refusals = statements.filter(
+    (refusal) =>
+      refusal.status === 'refused' &&
+      inForce(refusal, request.atEpochMs) &&
+      concerns(refusal.provision, request) &&
+      !isWithdrawn(refusal, statements, precedes),
+  );
 
   const denials: { reason: ConsentDenial; statement: ConsentStatement }[] = [];
   for (const [consentId, own] of groupById(statements)) {
@@ -110,7 +119,8 @@ export function covers(provision: ConsentProvision, request: ConsentRequest): bo
   const { study } = request;
   const { modalities, studyDateFrom, studyDateTo } = provision;
   if (!addresses(provision, request)) return false;
-  if (modalities !== undefined && (study.modalities.length === 0 || !study.modalities.every((modality) => modalities.includes(modality)))) return false;
+  if (modalities !== undefined && (study.modalities.length === 0 || !study.modalities.every((modality) => modalities.includes(modality))))
+    return false;
   if (studyDateFrom !== undefined && (study.studyDate === '' || study.studyDate < studyDateFrom)) return false;
   return studyDateTo === undefined || (study.studyDate !== '' && study.studyDate <= studyDateTo);
 }
@@ -120,7 +130,8 @@ function concerns(provision: ConsentProvision, request: ConsentRequest): boolean
   const { study } = request;
   const { modalities, studyDateFrom, studyDateTo } = provision;
   if (!addresses(provision, request)) return false;
-  if (modalities !== undefined && study.modalities.length > 0 && !study.modalities.some((modality) => modalities.includes(modality))) return false;
+  if (modalities !== undefined && study.modalities.length > 0 && !study.modalities.some((modality) => modalities.includes(modality)))
+    return false;
   if (study.studyDate === '') return true;
   return !(studyDateFrom !== undefined && study.studyDate < studyDateFrom) && !(studyDateTo !== undefined && study.studyDate > studyDateTo);
 }
@@ -134,7 +145,11 @@ function addresses(provision: ConsentProvision, request: ConsentRequest): boolea
 
 const DENIALS_BY_WEIGHT: readonly ConsentDenial[] = ['CONSENT_REFUSED', 'CONSENT_REVOKED', 'CONSENT_EXPIRED', 'CONSENT_OUT_OF_SCOPE'];
 
-function verdictOf(own: readonly ConsentStatement[], heads: readonly ConsentStatement[], request: ConsentRequest): { reason?: ConsentDenial; statement: ConsentStatement } {
+function verdictOf(
+  own: readonly ConsentStatement[],
+  heads: readonly ConsentStatement[],
+  request: ConsentRequest,
+): { reason?: ConsentDenial; statement: ConsentStatement } {
   const newest = heads[0] as ConsentStatement;
   const uncovered = heads.find((head) => !covers(head.provision, request));
   if (uncovered !== undefined) return { reason: 'CONSENT_OUT_OF_SCOPE', statement: uncovered };

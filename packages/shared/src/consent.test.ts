@@ -1,6 +1,15 @@
 import { expect, test } from '@jest/globals';
 import { createHash } from 'node:crypto';
-import { evaluateConsent, openConsent, readConsent, signConsent, type ConsentClaims, type ConsentProvision, type ConsentRequest, type ConsentStatement } from './consent.ts';
+import {
+  evaluateConsent,
+  openConsent,
+  readConsent,
+  signConsent,
+  type ConsentClaims,
+  type ConsentProvision,
+  type ConsentRequest,
+  type ConsentStatement,
+} from './consent.ts';
 import type { NodeId } from './identifiers.ts';
 import { createSigningKey, signingKeyFromSeed } from './signed-object.ts';
 
@@ -18,17 +27,46 @@ let counter = 0;
 function statement(change: Partial<ConsentStatement> & { name?: string } = {}): ConsentStatement {
   counter += 1;
   const { name = `s${counter}`, ...rest } = change;
-  return { hash: hashOf(name), compact: name, writer: asker, seq: counter, consentId: 'consent-1', patientKeys: [{ key: 'A'.repeat(43), epoch: '1' }], status: 'active', provision: treat, issuedAtEpochMs: now - day, validFromEpochMs: now - day, validUntilEpochMs: now + day, basis: 'operator-recorded', clerk: 'clerk-7', causes: [], ...rest };
+  return {
+    hash: hashOf(name),
+    compact: name,
+    writer: asker,
+    seq: counter,
+    consentId: 'consent-1',
+    patientKeys: [{ key: 'A'.repeat(43), epoch: '1' }],
+    status: 'active',
+    provision: treat,
+    issuedAtEpochMs: now - day,
+    validFromEpochMs: now - day,
+    validUntilEpochMs: now + day,
+    basis: 'operator-recorded',
+    clerk: 'clerk-7',
+    causes: [],
+    ...rest,
+  };
 }
 function request(change: Partial<Omit<ConsentRequest, 'study'>> & { study?: Partial<ConsentRequest['study']> } = {}): ConsentRequest {
   const { study, ...rest } = change;
-  return { askingNode: asker, holderNode: holder, purpose: 'TREAT', atEpochMs: now, ...rest, study: { studyInstanceUid: '1.2.3', studyDate: '20250601', modalities: ['CT'], ...study } };
+  return {
+    askingNode: asker,
+    holderNode: holder,
+    purpose: 'TREAT',
+    atEpochMs: now,
+    ...rest,
+    study: { studyInstanceUid: '1.2.3', studyDate: '20250601', modalities: ['CT'], ...study },
+  };
 }
 
-type Row = readonly [title: string, statements: readonly ConsentStatement[], request: ConsentRequest, expected: 'allow' | 'NO_CONSENT' | 'CONSENT_REVOKED' | 'CONSENT_EXPIRED' | 'CONSENT_OUT_OF_SCOPE' | 'CONSENT_REFUSED'];
+type Row = readonly [
+  title: string,
+  statements: readonly ConsentStatement[],
+  request: ConsentRequest,
+  expected: 'allow' | 'NO_CONSENT' | 'CONSENT_REVOKED' | 'CONSENT_EXPIRED' | 'CONSENT_OUT_OF_SCOPE' | 'CONSENT_REFUSED',
+];
 const scoped = (provision: Partial<ConsentProvision>): ConsentStatement[] => [statement({ provision: { ...treat, ...provision } })];
 const given = (change: Partial<ConsentStatement> = {}): ConsentStatement => statement({ name: 'given', seq: 10, ...change });
-const refusalBy = (change: Partial<ConsentStatement> = {}): ConsentStatement => statement({ name: 'refusal', status: 'refused', consentId: 'refusal-1', writer: third, seq: 1, provision: everything, ...change });
+const refusalBy = (change: Partial<ConsentStatement> = {}): ConsentStatement =>
+  statement({ name: 'refusal', status: 'refused', consentId: 'refusal-1', writer: third, seq: 1, provision: everything, ...change });
 
 const rows: Row[] = [
   ['nothing is known', [], request(), 'NO_CONSENT'],
@@ -37,7 +75,12 @@ const rows: Row[] = [
   // Grantee, holder, purpose
   ['another hospital asks', [statement()], request({ askingNode: third }), 'CONSENT_OUT_OF_SCOPE'],
   ['any treating hospital', scoped({ grantee: { kind: 'any-treating' } }), request({ askingNode: third }), 'allow'],
-  ['any treating hospital, other purpose', scoped({ grantee: { kind: 'any-treating' } }), request({ purpose: 'PATRQT' }), 'CONSENT_OUT_OF_SCOPE'],
+  [
+    'any treating hospital, other purpose',
+    scoped({ grantee: { kind: 'any-treating' } }),
+    request({ purpose: 'PATRQT' }),
+    'CONSENT_OUT_OF_SCOPE',
+  ],
   ['purpose listed among several', scoped({ purposes: ['ETREAT', 'TREAT'] }), request(), 'allow'],
   ['emergency is not routine treatment', [statement()], request({ purpose: 'ETREAT' }), 'CONSENT_OUT_OF_SCOPE'],
   ['break-glass is never implied', [statement()], request({ purpose: 'BTG' }), 'CONSENT_OUT_OF_SCOPE'],
@@ -50,8 +93,18 @@ const rows: Row[] = [
   ['modality in scope', scoped({ modalities: ['CT'] }), request(), 'allow'],
   ['modality out of scope', scoped({ modalities: ['MR'] }), request(), 'CONSENT_OUT_OF_SCOPE'],
   ['every modality in scope', scoped({ modalities: ['CT', 'PT'] }), request({ study: { modalities: ['PT', 'CT'] } }), 'allow'],
-  ['one modality of two out of scope', scoped({ modalities: ['CT'] }), request({ study: { modalities: ['CT', 'PT'] } }), 'CONSENT_OUT_OF_SCOPE'],
-  ['a study without modality, modalities restricted', scoped({ modalities: ['CT'] }), request({ study: { modalities: [] } }), 'CONSENT_OUT_OF_SCOPE'],
+  [
+    'one modality of two out of scope',
+    scoped({ modalities: ['CT'] }),
+    request({ study: { modalities: ['CT', 'PT'] } }),
+    'CONSENT_OUT_OF_SCOPE',
+  ],
+  [
+    'a study without modality, modalities restricted',
+    scoped({ modalities: ['CT'] }),
+    request({ study: { modalities: [] } }),
+    'CONSENT_OUT_OF_SCOPE',
+  ],
   ['a study without modality, not restricted', [statement()], request({ study: { modalities: [] } }), 'allow'],
   // Dates
   ['on the first day', scoped({ studyDateFrom: '20250601' }), request(), 'allow'],
@@ -67,7 +120,12 @@ const rows: Row[] = [
   ['named study', scoped({ studyInstanceUids: ['1.2.3'] }), request(), 'allow'],
   ['one of several named studies', scoped({ studyInstanceUids: ['9.9', '1.2.3'] }), request(), 'allow'],
   ['a study that is not named', scoped({ studyInstanceUids: ['1.2.4'] }), request(), 'CONSENT_OUT_OF_SCOPE'],
-  ['a longer UID is another study', scoped({ studyInstanceUids: ['1.2.3'] }), request({ study: { studyInstanceUid: '1.2.3.1' } }), 'CONSENT_OUT_OF_SCOPE'],
+  [
+    'a longer UID is another study',
+    scoped({ studyInstanceUids: ['1.2.3'] }),
+    request({ study: { studyInstanceUid: '1.2.3.1' } }),
+    'CONSENT_OUT_OF_SCOPE',
+  ],
   // Validity
   ['at the first instant', [statement({ validFromEpochMs: now })], request(), 'allow'],
   ['one millisecond early', [statement({ validFromEpochMs: now + 1 })], request(), 'CONSENT_OUT_OF_SCOPE'],
@@ -80,12 +138,27 @@ const rows: Row[] = [
   ['revoked', [given(), statement({ status: 'revoked' })], request(), 'CONSENT_REVOKED'],
   ['revoked by another node', [given(), statement({ status: 'revoked', writer: third })], request(), 'CONSENT_REVOKED'],
   ['revoked, dated before the consent', [given(), statement({ status: 'revoked', issuedAtEpochMs: 1 })], request(), 'CONSENT_REVOKED'],
-  ['a later version does not revive a revoked id', [given(), statement({ status: 'revoked', seq: 11 }), statement({ seq: 12 })], request(), 'CONSENT_REVOKED'],
-  ['a revocation past its own validity still holds', [given(), statement({ status: 'revoked', validUntilEpochMs: now - 1 })], request(), 'CONSENT_REVOKED'],
+  [
+    'a later version does not revive a revoked id',
+    [given(), statement({ status: 'revoked', seq: 11 }), statement({ seq: 12 })],
+    request(),
+    'CONSENT_REVOKED',
+  ],
+  [
+    'a revocation past its own validity still holds',
+    [given(), statement({ status: 'revoked', validUntilEpochMs: now - 1 })],
+    request(),
+    'CONSENT_REVOKED',
+  ],
   ['only the revocation is known', [statement({ status: 'revoked' })], request(), 'CONSENT_REVOKED'],
   ['only a foreign revocation is known', [statement({ status: 'revoked' })], request({ askingNode: third }), 'NO_CONSENT'],
   ['one revoked, another covers', [given(), statement({ status: 'revoked' }), statement({ consentId: 'consent-2' })], request(), 'allow'],
-  ['one revoked, another out of scope', [given(), statement({ status: 'revoked' }), statement({ consentId: 'consent-2', provision: { ...treat, modalities: ['MR'] } })], request(), 'CONSENT_REVOKED'],
+  [
+    'one revoked, another out of scope',
+    [given(), statement({ status: 'revoked' }), statement({ consentId: 'consent-2', provision: { ...treat, modalities: ['MR'] } })],
+    request(),
+    'CONSENT_REVOKED',
+  ],
   ['a refusal under the same id', [given(), statement({ status: 'refused' })], request(), 'CONSENT_REFUSED'],
   // Refusals of other ids
   ['a refusal alone', [refusalBy()], request(), 'CONSENT_REFUSED'],
@@ -95,31 +168,113 @@ const rows: Row[] = [
   ['a consent by somebody who had seen the refusal', [given({ causes: [hashOf('refusal')] }), refusalBy()], request(), 'allow'],
   ['the same writer had seen its own refusal', [given({ seq: 11 }), refusalBy({ writer: asker, seq: 10 })], request(), 'allow'],
   ['the same writer refuses later', [given({ seq: 10 }), refusalBy({ writer: asker, seq: 11 })], request(), 'CONSENT_REFUSED'],
-  ['seen through a third statement', [given({ causes: [hashOf('between')] }), statement({ name: 'between', consentId: 'x', writer: third, seq: 2, provision: { ...treat, modalities: ['US'] } }), refusalBy()], request(), 'allow'],
+  [
+    'seen through a third statement',
+    [
+      given({ causes: [hashOf('between')] }),
+      statement({ name: 'between', consentId: 'x', writer: third, seq: 2, provision: { ...treat, modalities: ['US'] } }),
+      refusalBy(),
+    ],
+    request(),
+    'allow',
+  ],
   ['a cause that is not known here proves nothing', [given({ causes: [hashOf('lost')] }), refusalBy()], request(), 'CONSENT_REFUSED'],
-  ['a refusal for another hospital', [given(), refusalBy({ provision: { ...everything, grantee: { kind: 'hospital', nodeId: third } } })], request(), 'allow'],
+  [
+    'a refusal for another hospital',
+    [given(), refusalBy({ provision: { ...everything, grantee: { kind: 'hospital', nodeId: third } } })],
+    request(),
+    'allow',
+  ],
   ['a refusal for another purpose', [given(), refusalBy({ provision: { ...everything, purposes: ['PATRQT'] } })], request(), 'allow'],
   ['a refusal of another modality', [given(), refusalBy({ provision: { ...everything, modalities: ['MR'] } })], request(), 'allow'],
-  ['a refusal of one modality of two', [given(), refusalBy({ provision: { ...everything, modalities: ['PT'] } })], request({ study: { modalities: ['CT', 'PT'] } }), 'CONSENT_REFUSED'],
-  ['a refusal by modality of a study that names none', [given(), refusalBy({ provision: { ...everything, modalities: ['PT'] } })], request({ study: { modalities: [] } }), 'CONSENT_REFUSED'],
+  [
+    'a refusal of one modality of two',
+    [given(), refusalBy({ provision: { ...everything, modalities: ['PT'] } })],
+    request({ study: { modalities: ['CT', 'PT'] } }),
+    'CONSENT_REFUSED',
+  ],
+  [
+    'a refusal by modality of a study that names none',
+    [given(), refusalBy({ provision: { ...everything, modalities: ['PT'] } })],
+    request({ study: { modalities: [] } }),
+    'CONSENT_REFUSED',
+  ],
   ['a refusal of later studies', [given(), refusalBy({ provision: { ...everything, studyDateFrom: '20250602' } })], request(), 'allow'],
-  ['a refusal by date of a study without date', [given(), refusalBy({ provision: { ...everything, studyDateFrom: '20250602' } })], request({ study: { studyDate: '' } }), 'CONSENT_REFUSED'],
+  [
+    'a refusal by date of a study without date',
+    [given(), refusalBy({ provision: { ...everything, studyDateFrom: '20250602' } })],
+    request({ study: { studyDate: '' } }),
+    'CONSENT_REFUSED',
+  ],
   ['a refusal of another study', [given(), refusalBy({ provision: { ...everything, studyInstanceUids: ['7'] } })], request(), 'allow'],
-  ['a refusal of this study', [given(), refusalBy({ provision: { ...everything, studyInstanceUids: ['1.2.3'] } })], request(), 'CONSENT_REFUSED'],
+  [
+    'a refusal of this study',
+    [given(), refusalBy({ provision: { ...everything, studyInstanceUids: ['1.2.3'] } })],
+    request(),
+    'CONSENT_REFUSED',
+  ],
   ['a refusal of another holder', [given(), refusalBy({ provision: { ...everything, holders: [third] } })], request(), 'allow'],
   ['a refusal that has run out', [given(), refusalBy({ validUntilEpochMs: now })], request(), 'allow'],
   ['a refusal that begins later', [given(), refusalBy({ validFromEpochMs: now + 1 })], request(), 'allow'],
-  ['a refusal taken back by somebody who had seen it', [given(), refusalBy(), statement({ status: 'revoked', consentId: 'refusal-1', causes: [hashOf('refusal')] })], request(), 'allow'],
-  ['a refusal taken back by its own writer', [given(), refusalBy(), statement({ status: 'revoked', consentId: 'refusal-1', writer: third, seq: 2 })], request(), 'allow'],
-  ['taken back by somebody who had not seen it', [given(), refusalBy(), statement({ status: 'revoked', consentId: 'refusal-1' })], request(), 'CONSENT_REFUSED'],
+  [
+    'a refusal taken back by somebody who had seen it',
+    [given(), refusalBy(), statement({ status: 'revoked', consentId: 'refusal-1', causes: [hashOf('refusal')] })],
+    request(),
+    'allow',
+  ],
+  [
+    'a refusal taken back by its own writer',
+    [given(), refusalBy(), statement({ status: 'revoked', consentId: 'refusal-1', writer: third, seq: 2 })],
+    request(),
+    'allow',
+  ],
+  [
+    'taken back by somebody who had not seen it',
+    [given(), refusalBy(), statement({ status: 'revoked', consentId: 'refusal-1' })],
+    request(),
+    'CONSENT_REFUSED',
+  ],
   // Versions of one consent
-  ['the newer version widens', [statement({ seq: 10, provision: { ...treat, modalities: ['MR'] } }), statement({ seq: 11 })], request(), 'allow'],
-  ['the newer version narrows', [statement({ seq: 10 }), statement({ seq: 11, provision: { ...treat, modalities: ['MR'] } })], request(), 'CONSENT_OUT_OF_SCOPE'],
-  ['concurrent versions: the narrower wins', [given(), statement({ writer: third, provision: { ...treat, modalities: ['MR'] } })], request(), 'CONSENT_OUT_OF_SCOPE'],
+  [
+    'the newer version widens',
+    [statement({ seq: 10, provision: { ...treat, modalities: ['MR'] } }), statement({ seq: 11 })],
+    request(),
+    'allow',
+  ],
+  [
+    'the newer version narrows',
+    [statement({ seq: 10 }), statement({ seq: 11, provision: { ...treat, modalities: ['MR'] } })],
+    request(),
+    'CONSENT_OUT_OF_SCOPE',
+  ],
+  [
+    'concurrent versions: the narrower wins',
+    [given(), statement({ writer: third, provision: { ...treat, modalities: ['MR'] } })],
+    request(),
+    'CONSENT_OUT_OF_SCOPE',
+  ],
   ['concurrent versions that both cover', [given(), statement({ writer: third })], request(), 'allow'],
-  ['another writer who had seen it replaces it', [given({ provision: { ...treat, modalities: ['MR'] } }), statement({ writer: third, causes: [hashOf('given')] })], request(), 'allow'],
-  ['the same number twice: both must cover', [statement({ seq: 10 }), statement({ seq: 10, provision: { ...treat, modalities: ['MR'] } })], request(), 'CONSENT_OUT_OF_SCOPE'],
-  ['causes that run in a circle', [statement({ name: 'p', causes: [hashOf('q')], writer: third, provision: { ...treat, modalities: ['MR'] } }), statement({ name: 'q', causes: [hashOf('p')] })], request(), 'CONSENT_OUT_OF_SCOPE'],
+  [
+    'another writer who had seen it replaces it',
+    [given({ provision: { ...treat, modalities: ['MR'] } }), statement({ writer: third, causes: [hashOf('given')] })],
+    request(),
+    'allow',
+  ],
+  [
+    'the same number twice: both must cover',
+    [statement({ seq: 10 }), statement({ seq: 10, provision: { ...treat, modalities: ['MR'] } })],
+    request(),
+    'CONSENT_OUT_OF_SCOPE',
+  ],
+  [
+    'causes that run in a circle',
+    [
+      statement({ name: 'p', causes: [hashOf('q')], writer: third, provision: { ...treat, modalities: ['MR'] } }),
+      statement({ name: 'q', causes: [hashOf('p')] }),
+    ],
+    request(),
+    'CONSENT_OUT_OF_SCOPE',
+  ],
 ];
 
 test.each(rows)('consent: %s', (_title, statements, asked, expected) => {
@@ -147,14 +302,36 @@ function oracle(statements: readonly ConsentStatement[], asked: ConsentRequest):
   const all = statements.filter((s, i) => statements.findIndex((other) => other.hash === s.hash) === i);
   const size = all.length;
   const before = all.map((a) => all.map((b) => b.causes.includes(a.hash) || (a.writer === b.writer && a.seq < b.seq)));
-  for (let k = 0; k < size; k += 1) for (let i = 0; i < size; i += 1) for (let j = 0; j < size; j += 1) if (before[i]?.[k] && before[k]?.[j]) (before[i] as boolean[])[j] = true;
-  const saw = (late: ConsentStatement, early: ConsentStatement): boolean => early !== late && before[all.indexOf(early)]?.[all.indexOf(late)] === true;
-  const addressed = (p: ConsentProvision): boolean => (p.grantee.kind === 'any-treating' || p.grantee.nodeId === asked.askingNode) && p.purposes.some((purpose) => purpose === asked.purpose) && (p.holders?.some((node) => node === asked.holderNode) ?? true) && (p.studyInstanceUids?.some((uid) => uid === asked.study.studyInstanceUid) ?? true);
+  for (let k = 0; k < size; k += 1)
+    for (let i = 0; i < size; i += 1)
+      for (let j = 0; j < size; j += 1) if (before[i]?.[k] && before[k]?.[j]) (before[i] as boolean[])[j] = true;
+  const saw = (late: ConsentStatement, early: ConsentStatement): boolean =>
+    early !== late && before[all.indexOf(early)]?.[all.indexOf(late)] === true;
+  const addressed = (p: ConsentProvision): boolean =>
+    (p.grantee.kind === 'any-treating' || p.grantee.nodeId === asked.askingNode) &&
+    p.purposes.some((purpose) => purpose === asked.purpose) &&
+    (p.holders?.some((node) => node === asked.holderNode) ?? true) &&
+    (p.studyInstanceUids?.some((uid) => uid === asked.study.studyInstanceUid) ?? true);
   const { modalities, studyDate } = asked.study;
-  const carries = (p: ConsentProvision): boolean => addressed(p) && (p.modalities === undefined || (modalities.length > 0 && modalities.filter((m) => !p.modalities?.includes(m)).length === 0)) && (p.studyDateFrom === undefined || (studyDate !== '' && Number(studyDate) >= Number(p.studyDateFrom))) && (p.studyDateTo === undefined || (studyDate !== '' && Number(studyDate) <= Number(p.studyDateTo)));
-  const touches = (p: ConsentProvision): boolean => addressed(p) && (p.modalities === undefined || modalities.length === 0 || modalities.filter((m) => p.modalities?.includes(m)).length > 0) && (studyDate === '' || ((p.studyDateFrom === undefined || Number(studyDate) >= Number(p.studyDateFrom)) && (p.studyDateTo === undefined || Number(studyDate) <= Number(p.studyDateTo))));
+  const carries = (p: ConsentProvision): boolean =>
+    addressed(p) &&
+    (p.modalities === undefined || (modalities.length > 0 && modalities.filter((m) => !p.modalities?.includes(m)).length === 0)) &&
+    (p.studyDateFrom === undefined || (studyDate !== '' && Number(studyDate) >= Number(p.studyDateFrom))) &&
+    (p.studyDateTo === undefined || (studyDate !== '' && Number(studyDate) <= Number(p.studyDateTo)));
+  const touches = (p: ConsentProvision): boolean =>
+    addressed(p) &&
+    (p.modalities === undefined || modalities.length === 0 || modalities.filter((m) => p.modalities?.includes(m)).length > 0) &&
+    (studyDate === '' ||
+      ((p.studyDateFrom === undefined || Number(studyDate) >= Number(p.studyDateFrom)) &&
+        (p.studyDateTo === undefined || Number(studyDate) <= Number(p.studyDateTo))));
   const current = (s: ConsentStatement): boolean => asked.atEpochMs >= s.validFromEpochMs && asked.atEpochMs < s.validUntilEpochMs;
-  const standing = all.filter((r) => r.status === 'refused' && current(r) && touches(r.provision) && !all.some((w) => w.status === 'revoked' && w.consentId === r.consentId && saw(w, r)));
+  const standing = all.filter(
+    (r) =>
+      r.status === 'refused' &&
+      current(r) &&
+      touches(r.provision) &&
+      !all.some((w) => w.status === 'revoked' && w.consentId === r.consentId && saw(w, r)),
+  );
   return [...new Set(all.map((s) => s.consentId))].some((id) => {
     const own = all.filter((s) => s.consentId === id);
     if (own.some((s) => s.status !== 'active')) return false;
@@ -175,11 +352,35 @@ test('property: the evaluator agrees with a brute-force oracle, whatever the ord
       const provision: ConsentProvision = {
         grantee: one([{ kind: 'any-treating' } as const, { kind: 'hospital', nodeId: asker } as const, { kind: 'any-treating' } as const]),
         purposes: one([['TREAT'], ['TREAT', 'ETREAT'], ['TREAT', 'PATRQT'], ['ETREAT']]),
-        ...one([{}, {}, {}, { modalities: ['CT'] }, { modalities: ['MR', 'CT'] }, { studyDateFrom: '20250601' }, { studyDateTo: '20250601' }, { holders: [holder] }, { studyInstanceUids: ['1.2.3'] }]),
+        ...one([
+          {},
+          {},
+          {},
+          { modalities: ['CT'] },
+          { modalities: ['MR', 'CT'] },
+          { studyDateFrom: '20250601' },
+          { studyDateTo: '20250601' },
+          { holders: [holder] },
+          { studyInstanceUids: ['1.2.3'] },
+        ]),
       };
-      return statement({ name, writer: one([asker, holder, third]), seq: 1 + pick(4), consentId: one(['a', 'b', 'c', 'd']), status: one(['active', 'active', 'active', 'active', 'active', 'revoked', 'refused']), provision, validFromEpochMs: now - 10 + pick(12), validUntilEpochMs: now + 1 + pick(20) - pick(4), causes: names.filter(() => pick(4) === 0).map(hashOf) });
+      return statement({
+        name,
+        writer: one([asker, holder, third]),
+        seq: 1 + pick(4),
+        consentId: one(['a', 'b', 'c', 'd']),
+        status: one(['active', 'active', 'active', 'active', 'active', 'revoked', 'refused']),
+        provision,
+        validFromEpochMs: now - 10 + pick(12),
+        validUntilEpochMs: now + 1 + pick(20) - pick(4),
+        causes: names.filter(() => pick(4) === 0).map(hashOf),
+      });
     });
-    const asked = request({ askingNode: one([asker, asker, third]), purpose: one(['TREAT', 'TREAT', 'ETREAT']), study: { studyDate: one(['20250601', '20250601', '20250531', '']), modalities: one([['CT'], ['CT'], ['CT', 'MR'], []]) } });
+    const asked = request({
+      askingNode: one([asker, asker, third]),
+      purpose: one(['TREAT', 'TREAT', 'ETREAT']),
+      study: { studyDate: one(['20250601', '20250601', '20250531', '']), modalities: one([['CT'], ['CT'], ['CT', 'MR'], []]) },
+    });
     const expected = oracle(statements, asked);
     const shuffled = statements.toSorted(() => pick(3) - 1);
     expect({ round, allow: evaluateConsent({ statements: shuffled, request: asked }).allow }).toEqual({ round, allow: expected });
@@ -190,7 +391,21 @@ test('property: the evaluator agrees with a brute-force oracle, whatever the ord
   expect(allowed).toBeLessThan(5_400);
 });
 
-const claims: ConsentClaims = { writer: asker, seq: 3, consentId: 'consent-1', patientKeys: [{ key: 'A'.repeat(43), epoch: '1' }], status: 'active', provision: { ...treat, modalities: ['CT'] }, issuedAtEpochMs: now + 7, validFromEpochMs: now + 7, validUntilEpochMs: now + day, basis: 'operator-recorded', clerk: 'clerk-7', formHash: hashOf('form'), causes: [hashOf('x')] };
+const claims: ConsentClaims = {
+  writer: asker,
+  seq: 3,
+  consentId: 'consent-1',
+  patientKeys: [{ key: 'A'.repeat(43), epoch: '1' }],
+  status: 'active',
+  provision: { ...treat, modalities: ['CT'] },
+  issuedAtEpochMs: now + 7,
+  validFromEpochMs: now + 7,
+  validUntilEpochMs: now + day,
+  basis: 'operator-recorded',
+  clerk: 'clerk-7',
+  formHash: hashOf('form'),
+  causes: [hashOf('x')],
+};
 
 test('a statement comes back from its JWS as it was signed, and only under the key that signed it', () => {
   const key = createSigningKey();
@@ -198,7 +413,9 @@ test('a statement comes back from its JWS as it was signed, and only under the k
   const opened = openConsent(compact, [createSigningKey().publicKey, key.publicKey]);
   expect(opened).toEqual({ ...claims, compact, hash: hashOf(compact) });
   expect(readConsent(compact)).toEqual(opened);
-  expect(() => openConsent(compact, [createSigningKey().publicKey])).toThrow(expect.objectContaining({ code: 'UNAUTHENTICATED', reason: 'CONSENT_SIGNATURE' }));
+  expect(() => openConsent(compact, [createSigningKey().publicKey])).toThrow(
+    expect.objectContaining({ code: 'UNAUTHENTICATED', reason: 'CONSENT_SIGNATURE' }),
+  );
   expect(() => openConsent(compact, [])).toThrow(expect.objectContaining({ reason: 'CONSENT_SIGNATURE' }));
 });
 
@@ -214,16 +431,52 @@ test('what is malformed is refused as malformed, before and after signing', () =
   };
   const kid = key.keyId;
   const hostile = [
-    '', '.', '..', 'a.b.c', `${compact}.x`, `${compact}=`, ` ${compact}`, `${compact}A`, 'x'.repeat(20_000),
-    header({ alg: 'none', typ: 'meridian-consent+jwt', kid }), header({ alg: 'HS256', typ: 'meridian-consent+jwt', kid }), header({ alg: 'EdDSA', typ: 'JWT', kid }), header({ alg: 'EdDSA', kid }),
-    header({ alg: 'EdDSA', typ: 'meridian-consent+jwt', kid, crit: ['x'] }), header({ alg: 'EdDSA', typ: 'meridian-consent+jwt', kid, jwk: {} }), header([]),
-    body({ v: 2 }), body({ iss: 'somebody' }), body({ seq: 0 }), body({ seq: 1.5 }), body({ status: 'unknown' }), body({ basis: 'patient-signed' }), body({ patient: [] }), body({ patient: [{ key: 'short', epoch: '1' }] }),
-    body({ exp: 1, nbf: 2 }), body({ exp: 'never' }), body({ iat: -1 }), body({ clerk: '' }), body({ form: 'zz' }), body({ causes: ['x'] }), body({ causes: Array.from({ length: 65 }, () => hashOf('c')) }),
-    body({ provision: { ...treat, purposes: [] } }), body({ provision: { ...treat, purposes: ['ANY'] } }), body({ provision: { ...treat, sensitivity: 'R' } }), body({ provision: { ...treat, grantee: { kind: 'everybody' } } }), body({ provision: { ...treat, grantee: { kind: 'any-treating', except: 'x' } } }),
-    body({ provision: { ...treat, modalities: [] } }), body({ provision: { ...treat, studyDateFrom: '2025' } }), body({ provision: { ...treat, holders: ['x'] } }), body({ provision: null }), body({ provision: [] }),
+    '',
+    '.',
+    '..',
+    'a.b.c',
+    `${compact}.x`,
+    `${compact}=`,
+    ` ${compact}`,
+    `${compact}A`,
+    'x'.repeat(20_000),
+    header({ alg: 'none', typ: 'meridian-consent+jwt', kid }),
+    header({ alg: 'HS256', typ: 'meridian-consent+jwt', kid }),
+    header({ alg: 'EdDSA', typ: 'JWT', kid }),
+    header({ alg: 'EdDSA', kid }),
+    header({ alg: 'EdDSA', typ: 'meridian-consent+jwt', kid, crit: ['x'] }),
+    header({ alg: 'EdDSA', typ: 'meridian-consent+jwt', kid, jwk: {} }),
+    header([]),
+    body({ v: 2 }),
+    body({ iss: 'somebody' }),
+    body({ seq: 0 }),
+    body({ seq: 1.5 }),
+    body({ status: 'unknown' }),
+    body({ basis: 'patient-signed' }),
+    body({ patient: [] }),
+    body({ patient: [{ key: 'short', epoch: '1' }] }),
+    body({ exp: 1, nbf: 2 }),
+    body({ exp: 'never' }),
+    body({ iat: -1 }),
+    body({ clerk: '' }),
+    body({ form: 'zz' }),
+    body({ causes: ['x'] }),
+    body({ causes: Array.from({ length: 65 }, () => hashOf('c')) }),
+    body({ provision: { ...treat, purposes: [] } }),
+    body({ provision: { ...treat, purposes: ['ANY'] } }),
+    body({ provision: { ...treat, sensitivity: 'R' } }),
+    body({ provision: { ...treat, grantee: { kind: 'everybody' } } }),
+    body({ provision: { ...treat, grantee: { kind: 'any-treating', except: 'x' } } }),
+    body({ provision: { ...treat, modalities: [] } }),
+    body({ provision: { ...treat, studyDateFrom: '2025' } }),
+    body({ provision: { ...treat, holders: ['x'] } }),
+    body({ provision: null }),
+    body({ provision: [] }),
   ];
   for (const text of hostile) {
-    expect(() => openConsent(text, [key.publicKey])).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT', reason: 'CONSENT_MALFORMED' }));
+    expect(() => openConsent(text, [key.publicKey])).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT', reason: 'CONSENT_MALFORMED' }),
+    );
   }
   expect(openConsent(body({ note: 'a claim of a later version' }), [key.publicKey]).seq).toBe(3);
   expect(() => signConsent({ ...claims, validUntilEpochMs: now }, key)).toThrow(expect.objectContaining({ reason: 'CONSENT_MALFORMED' }));

@@ -42,7 +42,11 @@ export function readConsent(compact: string): ConsentStatement {
 export function openConsent(compact: string, publicKeys: readonly Uint8Array[]): ConsentStatement {
   const jws = parse(compact);
   if (!publicKeys.some((publicKey) => keyIdOf(publicKey) === jws.keyId && verifyJws(jws, publicKey))) {
-    throw new MeshError('UNAUTHENTICATED', 'CONSENT_SIGNATURE', 'This consent statement was not signed by the node that it names as its writer.');
+    throw new MeshError(
+      'UNAUTHENTICATED',
+      'CONSENT_SIGNATURE',
+      'This consent statement was not signed by the node that it names as its writer.',
+    );
   }
   return fromWire(compact, jws);
 }
@@ -77,7 +81,8 @@ function toWire(claims: ConsentClaims): Record<string, unknown> {
   };
 }
 
-const malformed = (claim: string): MeshError => new MeshError('INVALID_ARGUMENT', 'CONSENT_MALFORMED', `This is not a consent statement that Meridian understands (${claim}).`);
+const malformed = (claim: string): MeshError =>
+  new MeshError('INVALID_ARGUMENT', 'CONSENT_MALFORMED', `This is not a consent statement that Meridian understands (${claim}).`);
 const read = claimReader(malformed);
 
 function fromWire(compact: string, jws: ParsedJws): ConsentStatement {
@@ -119,13 +124,26 @@ function patientKeysOf(value: unknown): { key: string; epoch: string }[] {
 
 /** A member that is not known here could restrict, so it refuses the whole statement. */
 function provisionOf(value: unknown): ConsentProvision {
-  const provision = read.object(value, 'provision', ['grantee', 'purposes', 'modalities', 'studyDateFrom', 'studyDateTo', 'studyInstanceUids', 'holders']);
+  const provision = read.object(value, 'provision', [
+    'grantee',
+    'purposes',
+    'modalities',
+    'studyDateFrom',
+    'studyDateTo',
+    'studyInstanceUids',
+    'holders',
+  ]);
   const list = (name: string, pattern: RegExp): string[] | undefined =>
-    provision[name] === undefined ? undefined : read.list(provision[name], `provision.${name}`, { least: 1, most: 64 }).map((item) => matching(item, pattern, `provision.${name}`));
-  const date = (name: string): string | undefined => (provision[name] === undefined ? undefined : matching(provision[name], /^[0-9]{8}$/, `provision.${name}`));
+    provision[name] === undefined
+      ? undefined
+      : read.list(provision[name], `provision.${name}`, { least: 1, most: 64 }).map((item) => matching(item, pattern, `provision.${name}`));
+  const date = (name: string): string | undefined =>
+    provision[name] === undefined ? undefined : matching(provision[name], /^[0-9]{8}$/, `provision.${name}`);
   return defined({
     grantee: granteeOf(provision['grantee']),
-    purposes: read.list(provision['purposes'], 'provision.purposes', { least: 1, most: PURPOSES.length }).map((purpose) => oneOf<Purpose>(purpose, PURPOSES, 'provision.purposes')),
+    purposes: read
+      .list(provision['purposes'], 'provision.purposes', { least: 1, most: PURPOSES.length })
+      .map((purpose) => oneOf<Purpose>(purpose, PURPOSES, 'provision.purposes')),
     modalities: list('modalities', /^[A-Z0-9_ ]{1,16}$/),
     studyDateFrom: date('studyDateFrom'),
     studyDateTo: date('studyDateTo'),

@@ -37,7 +37,14 @@ export interface ThreadFailure {
 
 /** A database thread's answer to the request of the same id. */
 export type ThreadAnswer =
-  | { readonly id: number; readonly ok: true; readonly rows?: unknown[]; readonly changes?: number; readonly insertId?: bigint; readonly value?: unknown }
+  | {
+      readonly id: number;
+      readonly ok: true;
+      readonly rows?: unknown[];
+      readonly changes?: number;
+      readonly insertId?: bigint;
+      readonly value?: unknown;
+    }
   | { readonly id: number; readonly ok: false; readonly failure: ThreadFailure };
 
 /** Whether an error is a MeshError, told by shape: jobs may throw one of another copy of the class. */

@@ -19,7 +19,11 @@ export async function migrate(database: Kysely<unknown>, migrations: Migrations,
   const names = Object.keys(migrations).sort();
   const unknown = applied.filter((name) => !names.includes(name));
   if (unknown.length > 0) {
-    throw new MeshError('FAILED_PRECONDITION', 'SCHEMA_NEWER', `${file} was written by a newer version of Meridian (it holds ${unknown.join(', ')}). Start that version, or restore a backup made by this one.`);
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'SCHEMA_NEWER',
+      `${file} was written by a newer version of Meridian (it holds ${unknown.join(', ')}). Start that version, or restore a backup made by this one.`,
+    );
   }
   for (const name of names) {
     const step = migrations[name];

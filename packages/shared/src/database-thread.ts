@@ -26,7 +26,11 @@ type Success = Extract<ThreadAnswer, { ok: true }>;
  * Starts a thread and opens the file in it.
  * @throws MeshError FAILED_PRECONDITION / NODE_ALREADY_RUNNING when another process holds the file.
  */
-export async function startDatabaseThread(options: { file: string; role: 'writer' | 'reader'; job?: URL | undefined }): Promise<DatabaseThread> {
+export async function startDatabaseThread(options: {
+  file: string;
+  role: 'writer' | 'reader';
+  job?: URL | undefined;
+}): Promise<DatabaseThread> {
   // A plain thread: flags of the parent (a test runner's) are not inherited.
   const worker = new Worker(new URL('./database-worker.ts', import.meta.url), { execArgv: ['--no-warnings'] });
   const waiting = new Map<number, { resolve(answer: Success): void; reject(error: MeshError): void }>();
@@ -57,7 +61,11 @@ export async function startDatabaseThread(options: { file: string; role: 'writer
         worker.postMessage({ ...request, id });
       } catch (thrown) {
         waiting.delete(id);
-        reject(new MeshError('INTERNAL', 'DATABASE_ARGUMENT', 'A value was given to the database that cannot cross to its thread.', { cause: thrown }));
+        reject(
+          new MeshError('INTERNAL', 'DATABASE_ARGUMENT', 'A value was given to the database that cannot cross to its thread.', {
+            cause: thrown,
+          }),
+        );
       }
     });
 
@@ -70,7 +78,11 @@ export async function startDatabaseThread(options: { file: string; role: 'writer
   return {
     query: async (sql, parameters) => {
       const { rows, changes, insertId } = await send({ kind: 'query', sql, parameters: parameters.map(toSqlite) });
-      return { rows: (rows ?? []).map(restoreBuffers), ...(changes === undefined ? {} : { changes }), ...(insertId === undefined ? {} : { insertId }) };
+      return {
+        rows: (rows ?? []).map(restoreBuffers),
+        ...(changes === undefined ? {} : { changes }),
+        ...(insertId === undefined ? {} : { insertId }),
+      };
     },
     job: async (name, argument) => (await send({ kind: 'job', name, argument })).value,
     rollback: async () => {
@@ -103,7 +115,11 @@ function restoreBuffers(row: unknown): unknown {
 }
 
 function toMeshError(failure: ThreadFailure, file: string): MeshError {
-  const cause = Object.assign(new Error(failure.message), failure.stack === undefined ? {} : { stack: failure.stack }, failure.sqliteCode === undefined ? {} : { code: failure.sqliteCode });
+  const cause = Object.assign(
+    new Error(failure.message),
+    failure.stack === undefined ? {} : { stack: failure.stack },
+    failure.sqliteCode === undefined ? {} : { code: failure.sqliteCode },
+  );
   if (failure.mesh !== undefined) {
     const message = failure.mesh.reason === 'NODE_ALREADY_RUNNING' ? alreadyRunning(file) : failure.message;
     return new MeshError(failure.mesh.code as StatusCode, failure.mesh.reason as Reason, message, { cause, details: failure.mesh.details });
@@ -112,13 +128,29 @@ function toMeshError(failure: ThreadFailure, file: string): MeshError {
   const details = { sqliteCode: code };
   // Without room SQLite fails in places where it can only say "I/O error", such as the file of its shared memory.
   if (code === 'SQLITE_FULL' || code === 'ENOSPC' || code === 'EDQUOT' || (code.startsWith('SQLITE_IOERR') && isWithoutRoom(file))) {
-    return new MeshError('RESOURCE_EXHAUSTED', 'DISK_FULL', 'The disk is full. Nothing that was accepted is lost; free space and send again.', { cause, details });
+    return new MeshError(
+      'RESOURCE_EXHAUSTED',
+      'DISK_FULL',
+      'The disk is full. Nothing that was accepted is lost; free space and send again.',
+      { cause, details },
+    );
   }
-  if (code.startsWith('SQLITE_IOERR')) return new MeshError('INTERNAL', 'DISK_FAILED', 'The disk failed to read or write the database. Check the disk; what was accepted before is not touched.', { cause, details });
-  if (code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB') return new MeshError('DATA_LOSS', 'DATABASE_CORRUPT', `The database ${file} is damaged. Restore it from a backup.`, { cause });
-  if (code.startsWith('SQLITE_BUSY')) return new MeshError('UNAVAILABLE', 'DATABASE_BUSY', 'Another program holds the database. Close it and try again.', { cause });
+  if (code.startsWith('SQLITE_IOERR'))
+    return new MeshError(
+      'INTERNAL',
+      'DISK_FAILED',
+      'The disk failed to read or write the database. Check the disk; what was accepted before is not touched.',
+      { cause, details },
+    );
+  if (code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB')
+    return new MeshError('DATA_LOSS', 'DATABASE_CORRUPT', `The database ${file} is damaged. Restore it from a backup.`, { cause });
+  if (code.startsWith('SQLITE_BUSY'))
+    return new MeshError('UNAVAILABLE', 'DATABASE_BUSY', 'Another program holds the database. Close it and try again.', { cause });
   if (code.startsWith('SQLITE_CONSTRAINT')) {
-    return new MeshError('FAILED_PRECONDITION', 'CONSTRAINT_VIOLATED', 'The database refused a row that would contradict another one.', { cause, details });
+    return new MeshError('FAILED_PRECONDITION', 'CONSTRAINT_VIOLATED', 'The database refused a row that would contradict another one.', {
+      cause,
+      details,
+    });
   }
   return new MeshError('INTERNAL', 'DATABASE_FAILED', 'The database refused a statement. The log says which.', { cause });
 }

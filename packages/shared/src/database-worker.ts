@@ -2,7 +2,14 @@
 import { writeFileSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import SqliteDatabase from 'better-sqlite3';
-import { isMeshError, type JobDatabase, type ThreadAnswer, type ThreadFailure, type ThreadOpen, type ThreadRequest } from './database-messages.ts';
+import {
+  isMeshError,
+  type JobDatabase,
+  type ThreadAnswer,
+  type ThreadFailure,
+  type ThreadOpen,
+  type ThreadRequest,
+} from './database-messages.ts';
 
 type Job = (database: JobDatabase, argument: unknown) => unknown;
 
@@ -82,7 +89,12 @@ function open(request: ThreadOpen): void {
 /** What was acknowledged must survive a power cut: a build of SQLite that ignores these settings is refused. */
 function assertSetting(database: SqliteDatabase.Database, name: string, wanted: string | number): void {
   const found: unknown = database.pragma(name, { simple: true });
-  if (found !== wanted) throw meshFailure('FAILED_PRECONDITION', 'DATABASE_NOT_DURABLE', `SQLite kept ${name} = ${String(found)} where ${wanted} is required for durability.`);
+  if (found !== wanted)
+    throw meshFailure(
+      'FAILED_PRECONDITION',
+      'DATABASE_NOT_DURABLE',
+      `SQLite kept ${name} = ${String(found)} where ${wanted} is required for durability.`,
+    );
 }
 
 /**
@@ -96,7 +108,8 @@ function takeLock(file: string): void {
     database.exec('BEGIN EXCLUSIVE');
   } catch (thrown) {
     database.close();
-    if (isSqliteError(thrown) && thrown.code.startsWith('SQLITE_BUSY')) throw meshFailure('FAILED_PRECONDITION', 'NODE_ALREADY_RUNNING', '');
+    if (isSqliteError(thrown) && thrown.code.startsWith('SQLITE_BUSY'))
+      throw meshFailure('FAILED_PRECONDITION', 'NODE_ALREADY_RUNNING', '');
     throw thrown;
   }
   lock = database;

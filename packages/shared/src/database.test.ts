@@ -40,7 +40,10 @@ describe.each(['file', 'memory'])('in %s', (kind) => {
   test('writes are read back, with bytes, large integers and transactions whole', () =>
     using(file(), async (database) => {
       const big = 2n ** 62n + 1n;
-      await database.write.insertInto('item').values({ id: 1, text: '王小明', bytes: Buffer.from('pooled') }).execute();
+      await database.write
+        .insertInto('item')
+        .values({ id: 1, text: '王小明', bytes: Buffer.from('pooled') })
+        .execute();
       await sql`INSERT INTO item (id, text) VALUES (${big}, 'big')`.execute(database.write);
       const rows = await database.read.selectFrom('item').selectAll().orderBy('id').execute();
       expect(rows[0]).toEqual({ id: 1, text: '王小明', bytes: Buffer.from('pooled') });
@@ -60,9 +63,17 @@ describe.each(['file', 'memory'])('in %s', (kind) => {
       await Promise.all([
         ...Array.from({ length: 10 }, (_, n) =>
           database.write.transaction().execute(async (transaction) => {
-            await transaction.insertInto('item').values({ id: 100 + n, text: null, bytes: null }).execute();
-            await transaction.updateTable('item').set({ text: `t${n}` }).where('id', '=', 100 + n).execute();
-          })),
+            await transaction
+              .insertInto('item')
+              .values({ id: 100 + n, text: null, bytes: null })
+              .execute();
+            await transaction
+              .updateTable('item')
+              .set({ text: `t${n}` })
+              .where('id', '=', 100 + n)
+              .execute();
+          }),
+        ),
         ...Array.from({ length: 10 }, (_, n) => database.run<number>('addItem', { id: 200 + n, text: `j${n}` })),
         database.write.insertInto('item').values({ id: 300, text: 's', bytes: null }).execute(),
       ]);
@@ -71,19 +82,38 @@ describe.each(['file', 'memory'])('in %s', (kind) => {
 
   test('a job that throws leaves nothing, and its MeshError arrives', () =>
     using(file(), async (database) => {
-      await expect(database.run('addThenFail', 1)).rejects.toMatchObject({ code: 'DATA_LOSS', reason: 'TEST_FAILED', message: 'On purpose.' });
+      await expect(database.run('addThenFail', 1)).rejects.toMatchObject({
+        code: 'DATA_LOSS',
+        reason: 'TEST_FAILED',
+        message: 'On purpose.',
+      });
       await expect(database.run('absent', 1)).rejects.toMatchObject({ code: 'INTERNAL' });
       expect(await database.read.selectFrom('item').selectAll().execute()).toEqual([]);
-      await expect(database.write.insertInto('item').values([{ id: 1, text: null, bytes: null }, { id: 1, text: null, bytes: null }]).execute()).rejects.toMatchObject({ reason: 'CONSTRAINT_VIOLATED' });
+      await expect(
+        database.write
+          .insertInto('item')
+          .values([
+            { id: 1, text: null, bytes: null },
+            { id: 1, text: null, bytes: null },
+          ])
+          .execute(),
+      ).rejects.toMatchObject({ reason: 'CONSTRAINT_VIOLATED' });
     }));
 });
 
 test('durability settings hold on the writer, and readers cannot write', () =>
   using(path.join(folder, 'a.sqlite'), async (database) => {
-    const setting = async (name: string): Promise<unknown> => Object.values((await sql.raw(`PRAGMA ${name}`).execute(database.write)).rows[0] as object)[0];
+    const setting = async (name: string): Promise<unknown> =>
+      Object.values((await sql.raw(`PRAGMA ${name}`).execute(database.write)).rows[0] as object)[0];
     expect([await setting('journal_mode'), await setting('synchronous'), await setting('foreign_keys')]).toEqual(['wal', 2, 1]);
-    await expect(database.read.insertInto('item').values({ id: 1, text: null, bytes: null }).execute()).rejects.toMatchObject({ code: 'INTERNAL' });
-    const rows = await Promise.all(Array.from({ length: 20 }, () => database.read.transaction().execute((transaction) => transaction.selectFrom('item').selectAll().execute())));
+    await expect(database.read.insertInto('item').values({ id: 1, text: null, bytes: null }).execute()).rejects.toMatchObject({
+      code: 'INTERNAL',
+    });
+    const rows = await Promise.all(
+      Array.from({ length: 20 }, () =>
+        database.read.transaction().execute((transaction) => transaction.selectFrom('item').selectAll().execute()),
+      ),
+    );
     expect(rows.flat()).toEqual([]);
   }));
 
@@ -93,7 +123,12 @@ test('a newer schema and a database without room are refused in words', async ()
   await expect(openSqlite({ file, migrations: {} })).rejects.toMatchObject({ code: 'FAILED_PRECONDITION', reason: 'SCHEMA_NEWER' });
   await using(file, async (database) => {
     await sql`PRAGMA max_page_count = 8`.execute(database.write);
-    await expect(database.write.insertInto('item').values({ id: 1, text: null, bytes: Buffer.alloc(100_000) }).execute()).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED', reason: 'DISK_FULL' });
+    await expect(
+      database.write
+        .insertInto('item')
+        .values({ id: 1, text: null, bytes: Buffer.alloc(100_000) })
+        .execute(),
+    ).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED', reason: 'DISK_FULL' });
     await database.write.insertInto('item').values({ id: 2, text: 'still works', bytes: null }).execute();
   });
 });
@@ -101,14 +136,22 @@ test('a newer schema and a database without room are refused in words', async ()
 test('one process per file: a second is refused with the pid, one that was killed does not block', async () => {
   const file = path.join(folder, 'a.sqlite');
   await using(file, async () => {
-    await expect(openSqlite({ file, migrations })).rejects.toMatchObject({ reason: 'NODE_ALREADY_RUNNING', message: expect.stringContaining(`pid ${process.pid}`) });
+    await expect(openSqlite({ file, migrations })).rejects.toMatchObject({
+      reason: 'NODE_ALREADY_RUNNING',
+      message: expect.stringContaining(`pid ${process.pid}`),
+    });
   });
   const source = `import { openSqlite } from ${JSON.stringify(new URL('./database.ts', import.meta.url).href)};
     await openSqlite({ file: ${JSON.stringify(file)}, migrations: { '001-create-items': async () => {} } }); console.log('open'); setInterval(() => {}, 1000);`;
-  const holder = spawn(process.execPath, ['--no-warnings', '--input-type=module-typescript', '-e', source], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const holder = spawn(process.execPath, ['--no-warnings', '--input-type=module-typescript', '-e', source], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   try {
     await new Promise((resolve) => holder.stdout.once('data', resolve));
-    await expect(openSqlite({ file, migrations })).rejects.toMatchObject({ reason: 'NODE_ALREADY_RUNNING', message: expect.stringContaining(`pid ${holder.pid}`) });
+    await expect(openSqlite({ file, migrations })).rejects.toMatchObject({
+      reason: 'NODE_ALREADY_RUNNING',
+      message: expect.stringContaining(`pid ${holder.pid}`),
+    });
     const gone = new Promise((resolve) => holder.once('exit', resolve));
     holder.kill('SIGKILL');
     await gone;

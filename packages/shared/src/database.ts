@@ -27,7 +27,12 @@ export interface Database<Schema> {
  * @param options.job module with exports `(database: JobDatabase, argument) => result` that {@link Database.run} calls.
  * @throws MeshError FAILED_PRECONDITION / NODE_ALREADY_RUNNING, SCHEMA_NEWER or DATABASE_NOT_DURABLE; RESOURCE_EXHAUSTED / DISK_FULL.
  */
-export async function openSqlite<Schema>(options: { file: string; migrations: Migrations; readers?: number; job?: URL }): Promise<Database<Schema>> {
+export async function openSqlite<Schema>(options: {
+  file: string;
+  migrations: Migrations;
+  readers?: number;
+  job?: URL;
+}): Promise<Database<Schema>> {
   const { file, job } = options;
   const inMemory = file === ':memory:';
   if (!inMemory) await mkdir(path.dirname(file), { recursive: true });

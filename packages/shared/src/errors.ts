@@ -58,7 +58,12 @@ export class MeshError extends Error {
   /** Facts a caller can use (a limit, an expected sequence number…), never patient data. */
   readonly details: Readonly<Record<string, string>>;
 
-  constructor(code: StatusCode, reason: Reason, message: string, options: { cause?: unknown; details?: Readonly<Record<string, string>> } = {}) {
+  constructor(
+    code: StatusCode,
+    reason: Reason,
+    message: string,
+    options: { cause?: unknown; details?: Readonly<Record<string, string>> } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.reason = reason;
@@ -74,9 +79,16 @@ export class MeshError extends Error {
 export function asMeshError(thrown: unknown): MeshError {
   if (thrown instanceof MeshError) return thrown;
   if (isDiskFull(thrown)) {
-    return new MeshError('RESOURCE_EXHAUSTED', 'DISK_FULL', 'The disk is full. Nothing that was accepted is lost; free space and send again.', { cause: thrown });
+    return new MeshError(
+      'RESOURCE_EXHAUSTED',
+      'DISK_FULL',
+      'The disk is full. Nothing that was accepted is lost; free space and send again.',
+      { cause: thrown },
+    );
   }
-  return new MeshError('INTERNAL', 'UNEXPECTED', 'Something failed here that should not. The log says what; nothing accepted was lost.', { cause: thrown });
+  return new MeshError('INTERNAL', 'UNEXPECTED', 'Something failed here that should not. The log says what; nothing accepted was lost.', {
+    cause: thrown,
+  });
 }
 
 /** The name of a numeric gRPC status; unknown numbers are UNKNOWN. */
@@ -87,5 +99,10 @@ export function statusName(number: number): StatusCode {
 
 /** By code, not by class: an error of another realm (a thread, a test's context) is no instance of ours. */
 function isDiskFull(thrown: unknown): boolean {
-  return typeof thrown === 'object' && thrown !== null && 'code' in thrown && (thrown.code === 'ENOSPC' || thrown.code === 'EDQUOT' || thrown.code === 'SQLITE_FULL');
+  return (
+    typeof thrown === 'object' &&
+    thrown !== null &&
+    'code' in thrown &&
+    (thrown.code === 'ENOSPC' || thrown.code === 'EDQUOT' || thrown.code === 'SQLITE_FULL')
+  );
 }

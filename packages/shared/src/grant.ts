@@ -43,8 +43,20 @@ export interface GrantClaims {
 
 /** Why a holder refuses a grant; each check has its own. */
 export type GrantDenial =
-  | 'GRANT_MALFORMED' | 'GRANT_ALG' | 'TRUST_LIST_EXPIRED' | 'GRANT_ISSUER' | 'GRANT_AUDIENCE' | 'CLOCK_SKEW' | 'GRANT_EXPIRED' | 'GRANT_NOT_YET_VALID'
-  | 'GRANT_PEER' | 'CONSENT_SIGNATURE' | 'CONSENT_STALE' | 'CONSENT_SCOPE' | 'DENIED_BY_HOLDER' | 'GRANT_REPLAYED';
+  | 'GRANT_MALFORMED'
+  | 'GRANT_ALG'
+  | 'TRUST_LIST_EXPIRED'
+  | 'GRANT_ISSUER'
+  | 'GRANT_AUDIENCE'
+  | 'CLOCK_SKEW'
+  | 'GRANT_EXPIRED'
+  | 'GRANT_NOT_YET_VALID'
+  | 'GRANT_PEER'
+  | 'CONSENT_SIGNATURE'
+  | 'CONSENT_STALE'
+  | 'CONSENT_SCOPE'
+  | 'DENIED_BY_HOLDER'
+  | 'GRANT_REPLAYED';
 
 /** The holder's decision; `claims` of a refused grant only where its signature held, for the audit. */
 export type GrantCheck =
@@ -114,7 +126,8 @@ export function checkGrant(input: GrantCheckInput): GrantCheck {
   if (input.denied(asked)) return { ...deny('DENIED_BY_HOLDER'), grant };
   const firstPeer = input.seenJti(grant.jti);
   // The clock tolerance is for the first presentation: a grant seen before is over at its expiry.
-  if (firstPeer !== undefined && (firstPeer !== input.livePeerId || input.now >= grant.exp * 1000)) return { ...deny('GRANT_REPLAYED'), grant };
+  if (firstPeer !== undefined && (firstPeer !== input.livePeerId || input.now >= grant.exp * 1000))
+    return { ...deny('GRANT_REPLAYED'), grant };
   return { allow: true, grant, consent };
 }
 
@@ -122,11 +135,18 @@ export function checkGrant(input: GrantCheckInput): GrantCheck {
 function checkBearer(input: GrantCheckInput, grant: GrantClaims): Denied | undefined {
   const { now, trust } = input;
   if (grant.aud !== input.self) return deny('GRANT_AUDIENCE');
-  if (grant.iat * 1000 > now + CLOCK_TOLERANCE_MS) return deny('CLOCK_SKEW', `issued ${Math.round(grant.iat - now / 1000)} s ahead of this clock`);
+  if (grant.iat * 1000 > now + CLOCK_TOLERANCE_MS)
+    return deny('CLOCK_SKEW', `issued ${Math.round(grant.iat - now / 1000)} s ahead of this clock`);
   if (now >= grant.exp * 1000 + CLOCK_TOLERANCE_MS) return deny('GRANT_EXPIRED');
   if (grant.nbf * 1000 > now + CLOCK_TOLERANCE_MS) return deny('GRANT_NOT_YET_VALID');
   const peer = trust.byPeerId(input.livePeerId);
-  if (grant.cnf.peerId !== input.livePeerId || peer === undefined || peer.nodeId !== grant.azp || peer.status !== NodeStatus.NODE_STATUS_ACTIVE) return deny('GRANT_PEER');
+  if (
+    grant.cnf.peerId !== input.livePeerId ||
+    peer === undefined ||
+    peer.nodeId !== grant.azp ||
+    peer.status !== NodeStatus.NODE_STATUS_ACTIVE
+  )
+    return deny('GRANT_PEER');
   return undefined;
 }
 
@@ -136,16 +156,29 @@ function checkConsent(input: GrantCheckInput, grant: GrantClaims): Denied | Cons
   if (consent === undefined) return deny('CONSENT_SIGNATURE');
   const known = input.knownConsents(consent);
   const sameId = known.filter((statement) => statement.consentId === consent.consentId);
-  const newer = sameId.find((statement) => statement.status !== 'active' || (statement.writer === consent.writer && statement.seq > consent.seq));
+  const newer = sameId.find(
+    (statement) => statement.status !== 'active' || (statement.writer === consent.writer && statement.seq > consent.seq),
+  );
   if (newer !== undefined) return deny('CONSENT_STALE', newer.status === 'active' ? 'newer version' : newer.status);
 
-  if (input.studyInstanceUid !== undefined && !grant.studies.includes(input.studyInstanceUid)) return deny('CONSENT_SCOPE', 'study not in the grant');
+  if (input.studyInstanceUid !== undefined && !grant.studies.includes(input.studyInstanceUid))
+    return deny('CONSENT_SCOPE', 'study not in the grant');
   const statements = [consent, ...sameId, ...known.filter((statement) => statement.status !== 'active')];
   for (const studyInstanceUid of input.studyInstanceUid === undefined ? grant.studies : [input.studyInstanceUid]) {
     const study = input.studyOf(studyInstanceUid);
     if (study === undefined) return deny('CONSENT_SCOPE', 'study not held here');
-    if (!consent.patientKeys.some((a) => study.patientKeys.some((b) => a.key === b.key && a.epoch === b.epoch))) return deny('CONSENT_SCOPE', 'another patient');
-    const decision = evaluateConsent({ statements, request: { askingNode: grant.azp, holderNode: input.self, purpose: grant.pou, study: { studyInstanceUid, studyDate: study.studyDate, modalities: study.modalities }, atEpochMs: input.now } });
+    if (!consent.patientKeys.some((a) => study.patientKeys.some((b) => a.key === b.key && a.epoch === b.epoch)))
+      return deny('CONSENT_SCOPE', 'another patient');
+    const decision = evaluateConsent({
+      statements,
+      request: {
+        askingNode: grant.azp,
+        holderNode: input.self,
+        purpose: grant.pou,
+        study: { studyInstanceUid, studyDate: study.studyDate, modalities: study.modalities },
+        atEpochMs: input.now,
+      },
+    });
     if (decision.allow) continue;
     if (decision.reason === 'CONSENT_REFUSED') return deny('CONSENT_STALE', 'refused');
     if (decision.reason === 'CONSENT_REVOKED') return deny('CONSENT_STALE', 'revoked');
@@ -173,7 +206,8 @@ function deny(reason: GrantDenial, detail?: string): Denied {
   return { allow: false, reason, ...(detail === undefined ? {} : { detail }) };
 }
 
-const malformed = (claim: string): MeshError => new MeshError('INVALID_ARGUMENT', 'GRANT_MALFORMED', `This is not a grant that Meridian understands (${claim}).`);
+const malformed = (claim: string): MeshError =>
+  new MeshError('INVALID_ARGUMENT', 'GRANT_MALFORMED', `This is not a grant that Meridian understands (${claim}).`);
 const read = claimReader(malformed);
 
 function claimsOf(payload: Buffer): GrantClaims {
@@ -192,7 +226,11 @@ function claimsOf(payload: Buffer): GrantClaims {
     cnf: { peerId: read.text(cnf['peerId'], 'cnf.peerId', 128) },
     studies: read.list(claims['studies'], 'studies', { least: 1, most: MAX_GRANT_STUDIES }),
     pou,
-    cst: { hash: read.text(cst['hash'], 'cst.hash', 64), seq: read.wholeNumber(cst['seq'], 'cst.seq', 1), statement: read.text(cst['statement'], 'cst.statement', MAX_CONSENT_LENGTH) },
+    cst: {
+      hash: read.text(cst['hash'], 'cst.hash', 64),
+      seq: read.wholeNumber(cst['seq'], 'cst.seq', 1),
+      statement: read.text(cst['statement'], 'cst.statement', MAX_CONSENT_LENGTH),
+    },
     bytes: read.wholeNumber(claims['bytes'], 'bytes', 1),
     iat: read.epochMs(claims['iat'], 'iat') / 1000,
     nbf: read.epochMs(claims['nbf'], 'nbf') / 1000,

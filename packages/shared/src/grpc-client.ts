@@ -3,7 +3,12 @@ import { MeshError } from './errors.ts';
 import { fromServiceError } from './grpc-errors.ts';
 
 /** A unary method of a generated client, bound to it: `client.evaluate.bind(client)`. */
-export type UnaryMethod<Request, Response> = (request: Request, metadata: Metadata, options: Partial<CallOptions>, callback: (error: ServiceError | null, response: Response) => void) => ClientUnaryCall;
+export type UnaryMethod<Request, Response> = (
+  request: Request,
+  metadata: Metadata,
+  options: Partial<CallOptions>,
+  callback: (error: ServiceError | null, response: Response) => void,
+) => ClientUnaryCall;
 
 const DEFAULT_DEADLINE_MS = 10_000;
 
@@ -12,7 +17,11 @@ const DEFAULT_DEADLINE_MS = 10_000;
  * @param options `deadlineMs` from now, 10 s unless given.
  * @throws MeshError as the other side threw it, or of the transport; see {@link fromServiceError}.
  */
-export function callUnary<Request, Response>(method: UnaryMethod<Request, Response>, request: Request, options: { readonly deadlineMs?: number; readonly signal?: AbortSignal | undefined } = {}): Promise<Response> {
+export function callUnary<Request, Response>(
+  method: UnaryMethod<Request, Response>,
+  request: Request,
+  options: { readonly deadlineMs?: number; readonly signal?: AbortSignal | undefined } = {},
+): Promise<Response> {
   const { signal } = options;
   return new Promise((resolve, reject) => {
     if (signal?.aborted === true) return reject(cancelled());

@@ -30,13 +30,20 @@ export function fromServiceError(thrown: unknown): MeshError {
   }
   switch (thrown.code) {
     case status.UNAVAILABLE:
-      return new MeshError('UNAVAILABLE', 'INDEX_UNREACHABLE', 'The index cannot be reached. What is held here stays usable; the rest is tried again by itself.', { cause: thrown, details: { transport: thrown.details } });
+      return new MeshError(
+        'UNAVAILABLE',
+        'INDEX_UNREACHABLE',
+        'The index cannot be reached. What is held here stays usable; the rest is tried again by itself.',
+        { cause: thrown, details: { transport: thrown.details } },
+      );
     case status.DEADLINE_EXCEEDED:
       return new MeshError('DEADLINE_EXCEEDED', 'INDEX_TIMEOUT', 'The index did not answer in time. Try again.', { cause: thrown });
     case status.CANCELLED:
       return new MeshError('CANCELLED', 'CANCELLED', 'The call was cancelled.', { cause: thrown });
     default:
-      return new MeshError(statusName(thrown.code), 'INDEX_ANSWER', `The index answered ${statusName(thrown.code)}: ${thrown.details}`, { cause: thrown });
+      return new MeshError(statusName(thrown.code), 'INDEX_ANSWER', `The index answered ${statusName(thrown.code)}: ${thrown.details}`, {
+        cause: thrown,
+      });
   }
 }
 

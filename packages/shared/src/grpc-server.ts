@@ -1,4 +1,13 @@
-import { logVerbosity, Server, setLogVerbosity, type handleUnaryCall, type ServerCredentials, type ServerUnaryCall, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import {
+  logVerbosity,
+  Server,
+  setLogVerbosity,
+  type handleUnaryCall,
+  type ServerCredentials,
+  type ServerUnaryCall,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
 import { asMeshError, MeshError } from './errors.ts';
 import { errorOfCall } from './grpc-errors.ts';
 import { serverOptions } from './grpc-limits.ts';
@@ -66,7 +75,11 @@ export function unaryHandler<Request, Response, Caller>(parts: {
  */
 export function runStream<Call extends StreamCall, Caller>(
   call: Call,
-  parts: { readonly log: Logger; readonly authenticate: (call: Call) => Caller; readonly run: (context: CallContext<Caller>) => Promise<void> },
+  parts: {
+    readonly log: Logger;
+    readonly authenticate: (call: Call) => Caller;
+    readonly run: (context: CallContext<Caller>) => Promise<void>;
+  },
 ): void {
   const signal = signalOf(call);
   const run = async (): Promise<void> => parts.run({ caller: parts.authenticate(call), signal });
@@ -106,7 +119,12 @@ export async function writeMessage<Response>(call: WritableCall<Response>, messa
  * @param server `port` 0 takes any free one.
  * @throws MeshError FAILED_PRECONDITION / PORT_IN_USE, FAILED_PRECONDITION / LISTEN_FAILED
  */
-export async function openGrpcServer(server: { readonly host: string; readonly port: number; readonly credentials: ServerCredentials; readonly services: readonly { readonly definition: ServiceDefinition; readonly implementation: UntypedServiceImplementation }[] }): Promise<GrpcServer> {
+export async function openGrpcServer(server: {
+  readonly host: string;
+  readonly port: number;
+  readonly credentials: ServerCredentials;
+  readonly services: readonly { readonly definition: ServiceDefinition; readonly implementation: UntypedServiceImplementation }[];
+}): Promise<GrpcServer> {
   // grpc-js would print to the console what is thrown and logged here anyway.
   setLogVerbosity(logVerbosity.NONE);
   const grpc = new Server(serverOptions());
@@ -149,9 +167,19 @@ function logRefusal(log: Logger, path: string, thrown: unknown): void {
 
 function listenError(server: { readonly host: string; readonly port: number }, error: Error): MeshError {
   if (error.message.includes('EADDRINUSE')) {
-    return new MeshError('FAILED_PRECONDITION', 'PORT_IN_USE', `Port ${server.port} on ${server.host} is taken by another program. Stop that one, or choose another port.`, { cause: error });
+    return new MeshError(
+      'FAILED_PRECONDITION',
+      'PORT_IN_USE',
+      `Port ${server.port} on ${server.host} is taken by another program. Stop that one, or choose another port.`,
+      { cause: error },
+    );
   }
-  return new MeshError('FAILED_PRECONDITION', 'LISTEN_FAILED', `It is not possible to listen on ${server.host}:${server.port} (${error.message}). Check the address and the rights.`, { cause: error });
+  return new MeshError(
+    'FAILED_PRECONDITION',
+    'LISTEN_FAILED',
+    `It is not possible to listen on ${server.host}:${server.port} (${error.message}). Check the address and the rights.`,
+    { cause: error },
+  );
 }
 
 function cancelled(): MeshError {

@@ -6,7 +6,16 @@ import { INDEX_URI } from './x509.ts';
 
 export { channelOptions, GRPC_LIMITS, serverOptions } from './grpc-limits.ts';
 export { errorOfCall, fromServiceError, toServiceError } from './grpc-errors.ts';
-export { openGrpcServer, runStream, unaryHandler, writeMessage, type CallContext, type GrpcServer, type StreamCall, type WritableCall } from './grpc-server.ts';
+export {
+  openGrpcServer,
+  runStream,
+  unaryHandler,
+  writeMessage,
+  type CallContext,
+  type GrpcServer,
+  type StreamCall,
+  type WritableCall,
+} from './grpc-server.ts';
 export { callUnary, type UnaryMethod } from './grpc-client.ts';
 
 /** What one side of a TLS connection shows and trusts, all PEM. */
@@ -34,7 +43,9 @@ export function clientCredentials(identity: TlsIdentity): ChannelCredentials {
     ...(identity.certificateChainPem === undefined ? {} : { cert: identity.certificateChainPem }),
     ...(identity.privateKeyPem === undefined ? {} : { key: identity.privateKeyPem }),
   });
-  return ChannelCredentials.createFromSecureContext(context, { checkServerIdentity: (_host, certificate) => refuseOtherThanIndex(certificate) });
+  return ChannelCredentials.createFromSecureContext(context, {
+    checkServerIdentity: (_host, certificate) => refuseOtherThanIndex(certificate),
+  });
 }
 
 /**

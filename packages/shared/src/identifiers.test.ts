@@ -1,6 +1,15 @@
 import { expect, test } from '@jest/globals';
 import { MeshError } from './errors.ts';
-import { CN_RESIDENT_ID_ISSUER, maskPersonId, nodeIdFrom, normalisedPersonId, parseNodeId, parsePersonId, parseStudyInstanceUid, peerIdOf } from './identifiers.ts';
+import {
+  CN_RESIDENT_ID_ISSUER,
+  maskPersonId,
+  nodeIdFrom,
+  normalisedPersonId,
+  parseNodeId,
+  parsePersonId,
+  parseStudyInstanceUid,
+  peerIdOf,
+} from './identifiers.ts';
 
 const reasonOf = (action: () => unknown): string => {
   try {
@@ -14,11 +23,16 @@ const reasonOf = (action: () => unknown): string => {
 test('a UID loses its padding, and anything but digits and dots is refused', () => {
   expect(parseStudyInstanceUid('1.2.840.1\0')).toBe('1.2.840.1');
   expect(parseStudyInstanceUid('1.2.840.12 ')).toBe('1.2.840.12');
-  for (const bad of ['', '1.2/3', '1'.repeat(65), "1' or 1=1", '１.2']) expect(reasonOf(() => parseStudyInstanceUid(bad))).toBe('UID_INVALID');
+  for (const bad of ['', '1.2/3', '1'.repeat(65), "1' or 1=1", '１.2'])
+    expect(reasonOf(() => parseStudyInstanceUid(bad))).toBe('UID_INVALID');
 });
 
 test('a resident id is taken with its check digit, in the old form too', () => {
-  expect(parsePersonId('11010519491231002X')).toEqual({ type: 'cn-resident-id', issuer: CN_RESIDENT_ID_ISSUER, value: '11010519491231002X' });
+  expect(parsePersonId('11010519491231002X')).toEqual({
+    type: 'cn-resident-id',
+    issuer: CN_RESIDENT_ID_ISSUER,
+    value: '11010519491231002X',
+  });
   expect(parsePersonId('11010519491231002x').value).toBe('11010519491231002X');
   expect(parsePersonId(' 110105 19491231 002X ').value).toBe('11010519491231002X');
   expect(parsePersonId('１１０１０５１９４９１２３１００２Ｘ').value).toBe('11010519491231002X');
@@ -35,7 +49,15 @@ test('each wrong character of a resident id is caught', () => {
   }
   expect(reasonOf(() => parsePersonId('110105194912310021'))).toBe('PERSON_ID_CHECK_DIGIT');
   expect(reasonOf(() => parsePersonId('11010519491331002X'))).toBe('PERSON_ID_UNKNOWN_FORM');
-  for (const bad of ['', 'hello', 'mrn::1', 'card:a:b', 'mrn:a|b:1', 'cn-resident-id:elsewhere:11010519491231002X', `mrn:A:${'9'.repeat(65)}`]) {
+  for (const bad of [
+    '',
+    'hello',
+    'mrn::1',
+    'card:a:b',
+    'mrn:a|b:1',
+    'cn-resident-id:elsewhere:11010519491231002X',
+    `mrn:A:${'9'.repeat(65)}`,
+  ]) {
     expect(reasonOf(() => parsePersonId(bad))).toBe('PERSON_ID_UNKNOWN_FORM');
   }
 });
@@ -54,5 +76,7 @@ test('node ids and PeerIds have their form', () => {
   expect(parseNodeId('n-abcdefghijklmnop')).toBe('n-abcdefghijklmnop');
   expect(reasonOf(() => parseNodeId('n-1'))).toBe('NODE_ID_INVALID');
   // A pair of libp2p's peer-id specification.
-  expect(peerIdOf(Buffer.from('1ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e', 'hex'))).toBe('12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq');
+  expect(peerIdOf(Buffer.from('1ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e', 'hex'))).toBe(
+    '12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq',
+  );
 });

@@ -40,7 +40,11 @@ export function parseSopInstanceUid(text: string): SopInstanceUid {
 /** @throws MeshError INVALID_ARGUMENT / NODE_ID_INVALID */
 export function parseNodeId(text: string): NodeId {
   if (NODE_ID_PATTERN.test(text)) return text as NodeId;
-  throw new MeshError('INVALID_ARGUMENT', 'NODE_ID_INVALID', 'A node id is "n-" and 16 characters of a-z and 2-7, as `meridian-index hospital list` prints it.');
+  throw new MeshError(
+    'INVALID_ARGUMENT',
+    'NODE_ID_INVALID',
+    'A node id is "n-" and 16 characters of a-z and 2-7, as `meridian-index hospital list` prints it.',
+  );
 }
 
 /** A node id from 10 random bytes. */

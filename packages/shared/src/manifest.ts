@@ -82,9 +82,14 @@ export function encodeInstanceList(list: InstanceList): Buffer {
  *   INVALID_ARGUMENT / INSTANCE_LIST_MALFORMED when they are, and say nonsense.
  */
 export function openInstanceList(listBytes: Uint8Array, manifest: StudyManifest): InstanceList {
-  if (listBytes.length > MANIFEST_LIMITS.instanceListBytes) throw listMalformed(`it is larger than ${MANIFEST_LIMITS.instanceListBytes} bytes`);
+  if (listBytes.length > MANIFEST_LIMITS.instanceListBytes)
+    throw listMalformed(`it is larger than ${MANIFEST_LIMITS.instanceListBytes} bytes`);
   if (!instanceListDigest(listBytes).equals(manifest.instanceListSha256)) {
-    throw new MeshError('DATA_LOSS', 'INSTANCE_LIST_MISMATCH', 'The instance list is not the one that the holder signed. Ask the holder again.');
+    throw new MeshError(
+      'DATA_LOSS',
+      'INSTANCE_LIST_MISMATCH',
+      'The instance list is not the one that the holder signed. Ask the holder again.',
+    );
   }
   let list: InstanceList;
   try {
@@ -118,11 +123,18 @@ function checkSize(payload: Uint8Array): void {
 function checkManifest(manifest: StudyManifest): void {
   parseStudyInstanceUid(manifest.studyInstanceUid);
   if (manifest.version < 1n || manifest.version > BigInt(Number.MAX_SAFE_INTEGER)) throw malformed('its version is not a number from 1 on');
-  const statuses: readonly number[] = [ManifestStatus.MANIFEST_STATUS_COMPLETE, ManifestStatus.MANIFEST_STATUS_INCOMPLETE, ManifestStatus.MANIFEST_STATUS_REJECTED, ManifestStatus.MANIFEST_STATUS_DELETED];
+  const statuses: readonly number[] = [
+    ManifestStatus.MANIFEST_STATUS_COMPLETE,
+    ManifestStatus.MANIFEST_STATUS_INCOMPLETE,
+    ManifestStatus.MANIFEST_STATUS_REJECTED,
+    ManifestStatus.MANIFEST_STATUS_DELETED,
+  ];
   if (!statuses.includes(manifest.status)) throw malformed('its status is none of those known');
-  if (manifest.patientKeys.length > MANIFEST_LIMITS.patientKeys) throw malformed(`it names more than ${MANIFEST_LIMITS.patientKeys} patient keys`);
+  if (manifest.patientKeys.length > MANIFEST_LIMITS.patientKeys)
+    throw malformed(`it names more than ${MANIFEST_LIMITS.patientKeys} patient keys`);
   for (const { key, epoch } of manifest.patientKeys) {
-    if (key.length !== MANIFEST_LIMITS.patientKeyBytes || !isShort(epoch) || epoch === '') throw malformed('a patient key is not 32 bytes with an epoch');
+    if (key.length !== MANIFEST_LIMITS.patientKeyBytes || !isShort(epoch) || epoch === '')
+      throw malformed('a patient key is not 32 bytes with an epoch');
   }
   if (manifest.totalBytes > BigInt(Number.MAX_SAFE_INTEGER)) throw malformed('it claims more bytes than can be');
   if (manifest.instanceListSha256.length !== 32) throw malformed('it binds no instance list');
@@ -130,12 +142,16 @@ function checkManifest(manifest: StudyManifest): void {
   if (manifest.series.length > MANIFEST_LIMITS.series) throw malformed(`it names more than ${MANIFEST_LIMITS.series} series`);
   for (const series of manifest.series) {
     parseSeriesInstanceUid(series.seriesInstanceUid);
-    if (![series.modality, series.bodyPartExamined, series.laterality].every(isShort)) throw malformed('a series has a text that is too long');
+    if (![series.modality, series.bodyPartExamined, series.laterality].every(isShort))
+      throw malformed('a series has a text that is too long');
   }
 }
 
 /** By series UID, then SOP Instance UID, compared by code unit. */
-function byUids(a: { readonly seriesInstanceUid: string; readonly sopInstanceUid: string }, b: { readonly seriesInstanceUid: string; readonly sopInstanceUid: string }): number {
+function byUids(
+  a: { readonly seriesInstanceUid: string; readonly sopInstanceUid: string },
+  b: { readonly seriesInstanceUid: string; readonly sopInstanceUid: string },
+): number {
   return compare(a.seriesInstanceUid, b.seriesInstanceUid) || compare(a.sopInstanceUid, b.sopInstanceUid);
 }
 

@@ -58,7 +58,11 @@ function residentId(compact: string): TypedPersonId {
   const value = compact.length === 15 ? lengthened(compact) : compact;
   if (!isDate(value.slice(6, 14))) throw unknownForm();
   if (checkCharacter(value) !== value[17]) {
-    throw new MeshError('INVALID_ARGUMENT', 'PERSON_ID_CHECK_DIGIT', 'The last character of this resident id does not fit the others (GB 11643): one character is mistyped. Read it again from the card.');
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'PERSON_ID_CHECK_DIGIT',
+      'The last character of this resident id does not fit the others (GB 11643): one character is mistyped. Read it again from the card.',
+    );
   }
   return { type: 'cn-resident-id', issuer: CN_RESIDENT_ID_ISSUER, value };
 }
@@ -86,5 +90,9 @@ function isPlain(text: string, maxLength: number): boolean {
 }
 
 function unknownForm(): MeshError {
-  return new MeshError('INVALID_ARGUMENT', 'PERSON_ID_UNKNOWN_FORM', 'This is no person id that Meridian knows. Give a resident id of 18 characters, or "type:issuer:value" with the type insurance, passport or mrn.');
+  return new MeshError(
+    'INVALID_ARGUMENT',
+    'PERSON_ID_UNKNOWN_FORM',
+    'This is no person id that Meridian knows. Give a resident id of 18 characters, or "type:issuer:value" with the type insurance, passport or mrn.',
+  );
 }

@@ -32,9 +32,12 @@ function manualClock(): Clock & { advance(ms: number): void } {
   };
 }
 
-async function using(work: (database: Database<QueueSchema>, reopen: () => Promise<Database<QueueSchema>>) => Promise<void>): Promise<void> {
+async function using(
+  work: (database: Database<QueueSchema>, reopen: () => Promise<Database<QueueSchema>>) => Promise<void>,
+): Promise<void> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'meridian-queue-'));
-  const open = (): Promise<Database<QueueSchema>> => openSqlite<QueueSchema>({ file: path.join(folder, 'q.sqlite'), migrations: queueMigrations });
+  const open = (): Promise<Database<QueueSchema>> =>
+    openSqlite<QueueSchema>({ file: path.join(folder, 'q.sqlite'), migrations: queueMigrations });
   let database = await open();
   try {
     await work(database, async () => {
@@ -54,7 +57,13 @@ test('a failed item is tried again with growing pauses, then is dead until reque
     const tries: number[] = [];
     let works = false;
     const queue = await openQueue<{ n: number }>({
-      database, topic: 't', clock, log: silentLog, firstRetryMs: 100, maxRetryMs: 150, maxAttempts: 3,
+      database,
+      topic: 't',
+      clock,
+      log: silentLog,
+      firstRetryMs: 100,
+      maxRetryMs: 150,
+      maxAttempts: 3,
       handler: (item) => {
         tries.push(clock.now() - 1_000_000);
         return works ? Promise.resolve() : Promise.reject(new MeshError('UNAVAILABLE', 'INDEX_UNREACHABLE', `No ${item.payload.n}`));
@@ -92,7 +101,8 @@ test('strict order: a failing head holds up the rest, and everything survives a 
       handled.push(item.key);
       return Promise.resolve();
     };
-    const open = (database: Database<QueueSchema>): ReturnType<typeof openQueue<number>> => openQueue<number>({ database, topic: 'outbox', clock, log: silentLog, order: 'strict', handler });
+    const open = (database: Database<QueueSchema>): ReturnType<typeof openQueue<number>> =>
+      openQueue<number>({ database, topic: 'outbox', clock, log: silentLog, order: 'strict', handler });
     let queue = await open(first);
     for (const key of ['a', 'b', 'c']) await queue.enqueue(1, { key });
     await queue.idle();
@@ -119,16 +129,23 @@ test('closing aborts a running handler and leaves its item for the next start; a
     const clock = manualClock();
     const reasons: string[] = [];
     const options = {
-      database, topic: 't', clock, log: silentLog, timeoutMs: 500,
+      database,
+      topic: 't',
+      clock,
+      log: silentLog,
+      timeoutMs: 500,
       handler: (_: QueueItem<number>, signal: AbortSignal): Promise<void> =>
-        new Promise((_resolve, reject) => signal.addEventListener('abort', () => {
-          reasons.push((signal.reason as Error).message);
-          reject(signal.reason as Error);
-        })),
+        new Promise((_resolve, reject) =>
+          signal.addEventListener('abort', () => {
+            reasons.push((signal.reason as Error).message);
+            reject(signal.reason as Error);
+          }),
+        ),
     };
     const queue = await openQueue<number>(options);
     await queue.enqueue(1, { key: 'a' });
-    while ((await database.read.selectFrom('queue_item').selectAll().where('state', '=', 'running').execute()).length === 0) await new Promise(setImmediate);
+    while ((await database.read.selectFrom('queue_item').selectAll().where('state', '=', 'running').execute()).length === 0)
+      await new Promise(setImmediate);
     await new Promise(setImmediate);
     clock.advance(500);
     await queue.idle();
@@ -149,7 +166,12 @@ test('an item whose end could not be written is not lost: it is written later, a
     const handled: string[] = [];
     const forgotten: string[] = [];
     const queue = await openQueue<number>({
-      database, topic: 't', clock, log: silentLog, firstRetryMs: 100, concurrency: 2,
+      database,
+      topic: 't',
+      clock,
+      log: silentLog,
+      firstRetryMs: 100,
+      concurrency: 2,
       handler: async ({ key, attempt }) => {
         handled.push(`${key}${attempt}`);
         if (key === 'b' && attempt === 1) throw new MeshError('UNAVAILABLE', 'INDEX_UNREACHABLE', 'Not now.');
@@ -158,7 +180,9 @@ test('an item whose end could not be written is not lost: it is written later, a
     });
     // As a full disk does: what is taken can no longer be changed.
     await sql`CREATE TRIGGER full_delete BEFORE DELETE ON queue_item BEGIN SELECT RAISE(ABORT, 'full'); END`.execute(database.write);
-    await sql`CREATE TRIGGER full_update BEFORE UPDATE ON queue_item WHEN new.state = 'waiting' BEGIN SELECT RAISE(ABORT, 'full'); END`.execute(database.write);
+    await sql`CREATE TRIGGER full_update BEFORE UPDATE ON queue_item WHEN new.state = 'waiting' BEGIN SELECT RAISE(ABORT, 'full'); END`.execute(
+      database.write,
+    );
     await queue.enqueue(1, { key: 'a' });
     await queue.enqueue(2, { key: 'b' });
     await queue.idle();
@@ -172,7 +196,10 @@ test('an item whose end could not be written is not lost: it is written later, a
     await queue.idle();
     clock.advance(1000);
     await queue.idle();
-    expect([handled, forgotten]).toEqual([['a1', 'b1', 'b2'], ['a', 'b']]);
+    expect([handled, forgotten]).toEqual([
+      ['a1', 'b1', 'b2'],
+      ['a', 'b'],
+    ]);
     expect(await queue.enqueue(4, { key: 'a' })).toBe(true);
     await queue.idle();
     expect(handled.at(-1)).toBe('a1');

@@ -96,20 +96,33 @@ export async function openQueue<Payload>(options: QueueOptions<Payload>): Promis
   let looking: Promise<void> = Promise.resolve();
 
   // One process works on a file: what is marked running was left by one that died.
-  await database.write.updateTable('queue_item').set({ state: 'waiting' }).where('topic', '=', topic).where('state', '=', 'running').execute();
+  await database.write
+    .updateTable('queue_item')
+    .set({ state: 'waiting' })
+    .where('topic', '=', topic)
+    .where('state', '=', 'running')
+    .execute();
 
   const take = async (): Promise<Row | undefined> =>
     database.write.transaction().execute(async (transaction) => {
       const head = await transaction
-        .selectFrom('queue_item').select(['id', 'key', 'payload', 'attempts', 'last_error', 'due_at_epoch_ms', 'state'])
+        .selectFrom('queue_item')
+        .select(['id', 'key', 'payload', 'attempts', 'last_error', 'due_at_epoch_ms', 'state'])
         .where('topic', '=', topic)
         .where('state', 'in', options.order === 'strict' ? ['waiting', 'running'] : ['waiting'])
-        .orderBy(options.order === 'strict' ? 'id' : 'due_at_epoch_ms').orderBy('id').limit(1).executeTakeFirst();
+        .orderBy(options.order === 'strict' ? 'id' : 'due_at_epoch_ms')
+        .orderBy('id')
+        .limit(1)
+        .executeTakeFirst();
       if (head === undefined || head.state === 'running' || head.due_at_epoch_ms > clock.now()) {
         if (head?.state === 'waiting') rest(head.due_at_epoch_ms - clock.now());
         return undefined;
       }
-      await transaction.updateTable('queue_item').set({ state: 'running', attempts: head.attempts + 1 }).where('id', '=', head.id).execute();
+      await transaction
+        .updateTable('queue_item')
+        .set({ state: 'running', attempts: head.attempts + 1 })
+        .where('id', '=', head.id)
+        .execute();
       return { ...head, attempts: head.attempts + 1 };
     });
 
@@ -120,7 +133,9 @@ export async function openQueue<Payload>(options: QueueOptions<Payload>): Promis
 
   const work = async (row: Row): Promise<void> => {
     const overdue = new AbortController();
-    const limit = clock.after(options.timeoutMs ?? 600_000, () => overdue.abort(new Error(`No end after ${options.timeoutMs ?? 600_000} ms`)));
+    const limit = clock.after(options.timeoutMs ?? 600_000, () =>
+      overdue.abort(new Error(`No end after ${options.timeoutMs ?? 600_000} ms`)),
+    );
     try {
       await options.handler(toItem(row), AbortSignal.any([closing.signal, overdue.signal]));
       await write(row, () => forget(row));
@@ -149,10 +164,19 @@ export async function openQueue<Payload>(options: QueueOptions<Payload>): Promis
   const putBack = async (row: Row, error: MeshError): Promise<void> => {
     const over = row.attempts >= (options.maxAttempts ?? Infinity) || options.isPermanent?.(error) === true;
     const delayMs = Math.min(options.maxRetryMs ?? 60_000, (options.firstRetryMs ?? 1_000) * 2 ** Math.min(row.attempts - 1, 30));
-    log[over ? 'error' : 'warn']({ event: over ? 'queue-item-dead' : 'queue-item-failed', topic, key: row.key, attempt: row.attempts, reason: error.reason, err: error.cause ?? error });
-    await database.write.updateTable('queue_item')
+    log[over ? 'error' : 'warn']({
+      event: over ? 'queue-item-dead' : 'queue-item-failed',
+      topic,
+      key: row.key,
+      attempt: row.attempts,
+      reason: error.reason,
+      err: error.cause ?? error,
+    });
+    await database.write
+      .updateTable('queue_item')
       .set({ state: over ? 'dead' : 'waiting', due_at_epoch_ms: clock.now() + delayMs, last_error: error.reason })
-      .where('id', '=', row.id).execute();
+      .where('id', '=', row.id)
+      .execute();
   };
 
   const look = async (): Promise<void> => {
@@ -187,39 +211,77 @@ export async function openQueue<Payload>(options: QueueOptions<Payload>): Promis
   };
 
   const list = async (states: QueueSchema['queue_item']['state'][]): Promise<QueueItem<Payload>[]> => {
-    const rows = await database.read.selectFrom('queue_item').select(['id', 'key', 'payload', 'attempts', 'last_error'])
-      .where('topic', '=', topic).where('state', 'in', states).orderBy('id').execute();
+    const rows = await database.read
+      .selectFrom('queue_item')
+      .select(['id', 'key', 'payload', 'attempts', 'last_error'])
+      .where('topic', '=', topic)
+      .where('state', 'in', states)
+      .orderBy('id')
+      .execute();
     return rows.map((row) => toItem(row));
   };
 
   const toItem = (row: Row): QueueItem<Payload> => ({
-    id: row.id, key: row.key, payload: JSON.parse(row.payload) as Payload, attempt: row.attempts, ...(row.last_error === null ? {} : { lastError: row.last_error }),
+    id: row.id,
+    key: row.key,
+    payload: JSON.parse(row.payload) as Payload,
+    attempt: row.attempts,
+    ...(row.last_error === null ? {} : { lastError: row.last_error }),
   });
 
   wake();
   return {
     enqueue: async (payload, { key, delayMs, within }) => {
-      const result = await (within ?? database.write).insertInto('queue_item')
-        .values({ topic, key, payload: JSON.stringify(payload), state: 'waiting', attempts: 0, due_at_epoch_ms: clock.now() + (delayMs ?? 0), last_error: null })
-        .onConflict((conflict) => conflict.columns(['topic', 'key']).doNothing()).executeTakeFirst();
+      const result = await (within ?? database.write)
+        .insertInto('queue_item')
+        .values({
+          topic,
+          key,
+          payload: JSON.stringify(payload),
+          state: 'waiting',
+          attempts: 0,
+          due_at_epoch_ms: clock.now() + (delayMs ?? 0),
+          last_error: null,
+        })
+        .onConflict((conflict) => conflict.columns(['topic', 'key']).doNothing())
+        .executeTakeFirst();
       if (within === undefined) wake();
       return (result.numInsertedOrUpdatedRows ?? 0n) > 0n;
     },
     wake: (how) => {
       if (how?.retryNow !== true) return wake();
-      looking = looking.then(async () => {
-        await database.write.updateTable('queue_item').set({ due_at_epoch_ms: clock.now() }).where('topic', '=', topic).where('state', '=', 'waiting').where('due_at_epoch_ms', '>', clock.now()).execute();
-      }).catch((thrown: unknown) => log.error({ event: 'queue-failed', topic, err: thrown }));
+      looking = looking
+        .then(async () => {
+          await database.write
+            .updateTable('queue_item')
+            .set({ due_at_epoch_ms: clock.now() })
+            .where('topic', '=', topic)
+            .where('state', '=', 'waiting')
+            .where('due_at_epoch_ms', '>', clock.now())
+            .execute();
+        })
+        .catch((thrown: unknown) => log.error({ event: 'queue-failed', topic, err: thrown }));
       wake();
     },
     pending: () => list(['waiting', 'running']),
     dead: () => list(['dead']),
     requeue: async (key) => {
-      await database.write.updateTable('queue_item').set({ state: 'waiting', attempts: 0, due_at_epoch_ms: clock.now() }).where('topic', '=', topic).where('key', '=', key).where('state', '=', 'dead').execute();
+      await database.write
+        .updateTable('queue_item')
+        .set({ state: 'waiting', attempts: 0, due_at_epoch_ms: clock.now() })
+        .where('topic', '=', topic)
+        .where('key', '=', key)
+        .where('state', '=', 'dead')
+        .execute();
       wake();
     },
     remove: async (key) => {
-      await database.write.deleteFrom('queue_item').where('topic', '=', topic).where('key', '=', key).where('state', '!=', 'running').execute();
+      await database.write
+        .deleteFrom('queue_item')
+        .where('topic', '=', topic)
+        .where('key', '=', key)
+        .where('state', '!=', 'running')
+        .execute();
     },
     idle: async () => {
       for (;;) {

@@ -42,16 +42,32 @@ export function loadSigningKey(pkcs8Pem: string): SigningKey {
   try {
     key = createPrivateKey(pkcs8Pem);
   } catch (cause) {
-    throw new MeshError('FAILED_PRECONDITION', 'SIGNING_KEY_INVALID', 'The signing key file cannot be read as a PKCS #8 key. Restore it from the backup.', { cause });
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'SIGNING_KEY_INVALID',
+      'The signing key file cannot be read as a PKCS #8 key. Restore it from the backup.',
+      { cause },
+    );
   }
-  if (key.asymmetricKeyType !== 'ed25519') throw new MeshError('FAILED_PRECONDITION', 'SIGNING_KEY_INVALID', 'The signing key file holds another kind of key than Ed25519. Restore it from the backup.');
+  if (key.asymmetricKeyType !== 'ed25519')
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'SIGNING_KEY_INVALID',
+      'The signing key file holds another kind of key than Ed25519. Restore it from the backup.',
+    );
   return signingKeyOf(key);
 }
 
 /** Signs `payload` as one type of object; the type is part of what is signed, so none can pass for another. */
 export function signObject(object: { readonly type: string; readonly payload: Uint8Array; readonly key: SigningKey }): SignedObject {
   const { type, payload, key } = object;
-  return { type, payload: Buffer.from(payload), signature: key.sign(signedBytes(type, payload)), keyId: key.keyId, algorithm: SignatureAlgorithm.SIGNATURE_ALGORITHM_ED25519 };
+  return {
+    type,
+    payload: Buffer.from(payload),
+    signature: key.sign(signedBytes(type, payload)),
+    keyId: key.keyId,
+    algorithm: SignatureAlgorithm.SIGNATURE_ALGORITHM_ED25519,
+  };
 }
 
 /**
@@ -67,7 +83,12 @@ export function openSigned(type: string, object: SignedObject | undefined, publi
     object.type === type &&
     object.algorithm === SignatureAlgorithm.SIGNATURE_ALGORITHM_ED25519 &&
     verifyEd25519(publicKey, signedBytes(type, object.payload), object.signature);
-  if (!intact) throw new MeshError('UNAUTHENTICATED', 'SIGNATURE_INVALID', `The signature of this ${type} does not hold: it was altered, or somebody else signed it.`);
+  if (!intact)
+    throw new MeshError(
+      'UNAUTHENTICATED',
+      'SIGNATURE_INVALID',
+      `The signature of this ${type} does not hold: it was altered, or somebody else signed it.`,
+    );
   return object.payload;
 }
 
@@ -88,8 +109,15 @@ export function joinProofBytes(code: string, certificateSigningRequest: Uint8Arr
 }
 
 /** What a node signs to renew its certificate. */
-export function renewProofBytes(renewal: { readonly nodeId: string; readonly atEpochMs: number | bigint; readonly certificateSigningRequest: Uint8Array }): Buffer {
-  return Buffer.concat([Buffer.from(`meridian.v1\0renew\0${renewal.nodeId}\0${renewal.atEpochMs}\0`), sha256(renewal.certificateSigningRequest)]);
+export function renewProofBytes(renewal: {
+  readonly nodeId: string;
+  readonly atEpochMs: number | bigint;
+  readonly certificateSigningRequest: Uint8Array;
+}): Buffer {
+  return Buffer.concat([
+    Buffer.from(`meridian.v1\0renew\0${renewal.nodeId}\0${renewal.atEpochMs}\0`),
+    sha256(renewal.certificateSigningRequest),
+  ]);
 }
 
 function signedBytes(type: string, payload: Uint8Array): Buffer {

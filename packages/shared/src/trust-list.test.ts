@@ -3,14 +3,35 @@ import { asMeshError } from './errors.ts';
 import { NodeStatus, TrustEntry } from './generated/meridian/v1/trust.ts';
 import { nodeIdFrom, sha256, type NodeId } from './identifiers.ts';
 import { createSigningKey } from './signed-object.ts';
-import { applyDelta, applyTrustNews, buildTrustList, rootOf, segmentsOf, signDelta, signHead, signingKeysOf, verifyTrustList } from './trust-list.ts';
+import {
+  applyDelta,
+  applyTrustNews,
+  buildTrustList,
+  rootOf,
+  segmentsOf,
+  signDelta,
+  signHead,
+  signingKeysOf,
+  verifyTrustList,
+} from './trust-list.ts';
 
 const NOW = 1_800_000_000_000;
 const key = createSigningKey();
 const entry = (place: number, changes: Partial<TrustEntry> = {}): TrustEntry =>
-  TrustEntry.fromPartial({ nodeId: nodeIdFrom(Buffer.alloc(10, place)), name: `Hospital ${place}`, spkiSha256: [sha256(`spki ${place}`)], peerId: `peer-${place}`, signingPublicKey: Buffer.alloc(32, place), status: NodeStatus.NODE_STATUS_ACTIVE, segment: place % 2 === 0 ? 'all' : 'Zhejiang', ...changes });
-const listOf = (entries: TrustEntry[], seq: number, nowEpochMs = NOW) => buildTrustList({ entries, seq, nowEpochMs, key, indexSigningKeys: [key.publicKey] });
-const headOf = (entries: TrustEntry[], seq: number, nowEpochMs: number) => signHead({ seq, root: rootOf(segmentsOf(entries)), nowEpochMs, key, indexSigningKeys: [key.publicKey] });
+  TrustEntry.fromPartial({
+    nodeId: nodeIdFrom(Buffer.alloc(10, place)),
+    name: `Hospital ${place}`,
+    spkiSha256: [sha256(`spki ${place}`)],
+    peerId: `peer-${place}`,
+    signingPublicKey: Buffer.alloc(32, place),
+    status: NodeStatus.NODE_STATUS_ACTIVE,
+    segment: place % 2 === 0 ? 'all' : 'Zhejiang',
+    ...changes,
+  });
+const listOf = (entries: TrustEntry[], seq: number, nowEpochMs = NOW) =>
+  buildTrustList({ entries, seq, nowEpochMs, key, indexSigningKeys: [key.publicKey] });
+const headOf = (entries: TrustEntry[], seq: number, nowEpochMs: number) =>
+  signHead({ seq, root: rootOf(segmentsOf(entries)), nowEpochMs, key, indexSigningKeys: [key.publicKey] });
 const reasonOf = (action: () => unknown): string => {
   try {
     action();
@@ -28,7 +49,9 @@ test('a list is verified, searched, and refused when altered, foreign or expired
   expect(view.byPeerId('peer-2')?.name).toBe('Hospital 2');
   expect(view.bySpki(sha256('spki 3'))?.nodeId).toBe(entry(3).nodeId);
   expect(view.bySpki(sha256('other'))).toBeUndefined();
-  expect(reasonOf(() => verifyTrustList({ ...list, segments: list.segments.slice(1) }, [key.publicKey], NOW))).toBe('TRUST_LIST_ROOT_MISMATCH');
+  expect(reasonOf(() => verifyTrustList({ ...list, segments: list.segments.slice(1) }, [key.publicKey], NOW))).toBe(
+    'TRUST_LIST_ROOT_MISMATCH',
+  );
   expect(reasonOf(() => verifyTrustList(list, [createSigningKey().publicKey], NOW))).toBe('SIGNATURE_INVALID');
   expect(reasonOf(() => verifyTrustList(list, [key.publicKey], NOW + 24 * 3_600_000))).toBe('TRUST_LIST_EXPIRED');
   expect(verifyTrustList(list, [key.publicKey], NOW + 25 * 3_600_000, { allowExpired: true }).seq).toBe(5);
@@ -43,8 +66,12 @@ test('deltas lead to a newer list; gaps, forgeries and rollbacks are refused', (
   const newer = applyDelta(view, { head, deltas: [delta] }, [key.publicKey], NOW + 1);
   expect(newer.entries.get(entry(1).nodeId as NodeId)?.status).toBe(NodeStatus.NODE_STATUS_REVOKED);
   expect(newer.segments).toEqual(listOf(after, 6).segments);
-  expect(reasonOf(() => applyDelta(newer, { head: headOf(before, 5, NOW + 9), deltas: [] }, [key.publicKey], NOW + 9))).toBe('TRUST_LIST_ROLLBACK');
-  expect(reasonOf(() => applyDelta(view, { head: headOf(after, 7, NOW), deltas: [delta] }, [key.publicKey], NOW))).toBe('TRUST_LIST_DELTA_GAP');
+  expect(reasonOf(() => applyDelta(newer, { head: headOf(before, 5, NOW + 9), deltas: [] }, [key.publicKey], NOW + 9))).toBe(
+    'TRUST_LIST_ROLLBACK',
+  );
+  expect(reasonOf(() => applyDelta(view, { head: headOf(after, 7, NOW), deltas: [delta] }, [key.publicKey], NOW))).toBe(
+    'TRUST_LIST_DELTA_GAP',
+  );
   const lying = signDelta({ fromSeq: 5, toSeq: 6, changed: [], removed: [entry(2).nodeId], key });
   expect(reasonOf(() => applyDelta(view, { head, deltas: [lying] }, [key.publicKey], NOW))).toBe('TRUST_LIST_ROOT_MISMATCH');
   const foreign = signDelta({ fromSeq: 5, toSeq: 6, changed: [], removed: [], key: createSigningKey() });
@@ -59,7 +86,9 @@ test('a newer signature over the same list prolongs it, an older one changes not
   expect(applyTrustNews(later, { head: view.head }, [key.publicKey], NOW + 30_000)).toBe(later);
   const whole = listOf([entry(1), entry(4)], 9, NOW + 40_000);
   expect(applyTrustNews(later, whole, [key.publicKey], NOW + 40_000).entries.size).toBe(2);
-  expect(reasonOf(() => applyTrustNews(later, listOf([entry(1), entry(4)], 5, NOW + 40_000), [key.publicKey], NOW + 40_000))).toBe('TRUST_LIST_ROOT_MISMATCH');
+  expect(reasonOf(() => applyTrustNews(later, listOf([entry(1), entry(4)], 5, NOW + 40_000), [key.publicKey], NOW + 40_000))).toBe(
+    'TRUST_LIST_ROOT_MISMATCH',
+  );
 });
 
 test('a former signing key counts until its time', () => {

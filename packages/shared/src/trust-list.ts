@@ -1,6 +1,13 @@
 import { MeshError } from './errors.ts';
 import type { SignedObject } from './generated/meridian/v1/common.ts';
-import { TrustEntry, TrustListDelta, TrustListHead, TrustSegment, type SegmentBytes, type TrustList } from './generated/meridian/v1/trust.ts';
+import {
+  TrustEntry,
+  TrustListDelta,
+  TrustListHead,
+  TrustSegment,
+  type SegmentBytes,
+  type TrustList,
+} from './generated/meridian/v1/trust.ts';
 import { sha256, type NodeId } from './identifiers.ts';
 import { openSigned, signObject, type SigningKey } from './signed-object.ts';
 
@@ -38,13 +45,34 @@ export interface TrustNews {
 }
 
 /** A whole, freshly signed list over the entries. */
-export function buildTrustList(list: { readonly entries: Iterable<TrustEntry>; readonly seq: number; readonly nowEpochMs: number; readonly key: SigningKey; readonly indexSigningKeys: readonly Uint8Array[] }): TrustList {
+export function buildTrustList(list: {
+  readonly entries: Iterable<TrustEntry>;
+  readonly seq: number;
+  readonly nowEpochMs: number;
+  readonly key: SigningKey;
+  readonly indexSigningKeys: readonly Uint8Array[];
+}): TrustList {
   const segments = segmentsOf(list.entries);
-  return { head: signHead({ seq: list.seq, root: rootOf(segments), nowEpochMs: list.nowEpochMs, key: list.key, indexSigningKeys: list.indexSigningKeys }), segments };
+  return {
+    head: signHead({
+      seq: list.seq,
+      root: rootOf(segments),
+      nowEpochMs: list.nowEpochMs,
+      key: list.key,
+      indexSigningKeys: list.indexSigningKeys,
+    }),
+    segments,
+  };
 }
 
 /** A signed head: `nextUpdate` in 60 s, `expires` in 24 h. */
-export function signHead(head: { readonly seq: number; readonly root: Uint8Array; readonly nowEpochMs: number; readonly key: SigningKey; readonly indexSigningKeys: readonly Uint8Array[] }): SignedObject {
+export function signHead(head: {
+  readonly seq: number;
+  readonly root: Uint8Array;
+  readonly nowEpochMs: number;
+  readonly key: SigningKey;
+  readonly indexSigningKeys: readonly Uint8Array[];
+}): SignedObject {
   const payload = TrustListHead.encode({
     seq: BigInt(head.seq),
     root: Buffer.from(head.root),
@@ -57,8 +85,19 @@ export function signHead(head: { readonly seq: number; readonly root: Uint8Array
 }
 
 /** The signed step from one list to the next. */
-export function signDelta(delta: { readonly fromSeq: number; readonly toSeq: number; readonly changed: readonly TrustEntry[]; readonly removed: readonly string[]; readonly key: SigningKey }): SignedObject {
-  const payload = TrustListDelta.encode({ fromSeq: BigInt(delta.fromSeq), toSeq: BigInt(delta.toSeq), changed: [...delta.changed], removedNodeIds: [...delta.removed] }).finish();
+export function signDelta(delta: {
+  readonly fromSeq: number;
+  readonly toSeq: number;
+  readonly changed: readonly TrustEntry[];
+  readonly removed: readonly string[];
+  readonly key: SigningKey;
+}): SignedObject {
+  const payload = TrustListDelta.encode({
+    fromSeq: BigInt(delta.fromSeq),
+    toSeq: BigInt(delta.toSeq),
+    changed: [...delta.changed],
+    removedNodeIds: [...delta.removed],
+  }).finish();
   return signObject({ type: TRUST_DELTA_TYPE, payload, key: delta.key });
 }
 
@@ -85,10 +124,19 @@ export function rootOf(segments: readonly SegmentBytes[]): Buffer {
  * @throws MeshError UNAUTHENTICATED / SIGNATURE_INVALID, DATA_LOSS / TRUST_LIST_ROOT_MISMATCH,
  *   FAILED_PRECONDITION / TRUST_LIST_EXPIRED
  */
-export function verifyTrustList(list: Pick<TrustList, 'head' | 'segments'>, rootKeys: readonly Uint8Array[], nowEpochMs: number, options: { readonly allowExpired?: boolean } = {}): TrustView {
+export function verifyTrustList(
+  list: Pick<TrustList, 'head' | 'segments'>,
+  rootKeys: readonly Uint8Array[],
+  nowEpochMs: number,
+  options: { readonly allowExpired?: boolean } = {},
+): TrustView {
   const head = openHead(list.head, rootKeys);
   if (options.allowExpired !== true && Number(head.expiresAtEpochMs) <= nowEpochMs) {
-    throw new MeshError('FAILED_PRECONDITION', 'TRUST_LIST_EXPIRED', 'The trust list is older than 24 hours and no longer says who is trusted. Reach the index, or another node that has a fresh one.');
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'TRUST_LIST_EXPIRED',
+      'The trust list is older than 24 hours and no longer says who is trusted. Reach the index, or another node that has a fresh one.',
+    );
   }
   if (!rootOf(list.segments).equals(head.root)) throw rootMismatch();
   const names = new Set(list.segments.map(({ name }) => name));
@@ -116,7 +164,12 @@ export function applyDelta(view: TrustView, news: TrustNews, rootKeys: readonly 
     for (const entry of delta.changed) entries.set(entry.nodeId as NodeId, entry);
     seq = Number(delta.toSeq);
   }
-  if (seq !== Number(head.seq)) throw new MeshError('FAILED_PRECONDITION', 'TRUST_LIST_DELTA_GAP', 'The deltas do not lead to the newest trust list. Ask for the whole list.');
+  if (seq !== Number(head.seq))
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'TRUST_LIST_DELTA_GAP',
+      'The deltas do not lead to the newest trust list. Ask for the whole list.',
+    );
   return verifyTrustList({ head: news.head, segments: segmentsOf(entries.values()) }, keys, nowEpochMs);
 }
 
@@ -124,7 +177,12 @@ export function applyDelta(view: TrustView, news: TrustNews, rootKeys: readonly 
  * Takes what another party offers: all segments, or deltas, or only a newer signature over the same list. Returns the
  * same view when nothing is newer. Errors as {@link applyDelta} and {@link verifyTrustList}.
  */
-export function applyTrustNews(view: TrustView | undefined, news: TrustNews, rootKeys: readonly Uint8Array[], nowEpochMs: number): TrustView {
+export function applyTrustNews(
+  view: TrustView | undefined,
+  news: TrustNews,
+  rootKeys: readonly Uint8Array[],
+  nowEpochMs: number,
+): TrustView {
   if (view === undefined) return verifyTrustList({ head: news.head, segments: [...(news.segments ?? [])] }, rootKeys, nowEpochMs);
   const keys = [...rootKeys, ...view.indexSigningKeys];
   const head = openHead(news.head, keys);
@@ -139,7 +197,10 @@ export function applyTrustNews(view: TrustView | undefined, news: TrustNews, roo
 
 /** Every signing key under which an entry's statements are still accepted at a time: the present one and former ones. */
 export function signingKeysOf(entry: TrustEntry, atEpochMs: number): Buffer[] {
-  return [entry.signingPublicKey, ...entry.formerSigningKeys.filter((former) => Number(former.untilEpochMs) >= atEpochMs).map((former) => former.publicKey)];
+  return [
+    entry.signingPublicKey,
+    ...entry.formerSigningKeys.filter((former) => Number(former.untilEpochMs) >= atEpochMs).map((former) => former.publicKey),
+  ];
 }
 
 function openHead(signed: SignedObject | undefined, keys: readonly Uint8Array[]): TrustListHead {
@@ -148,9 +209,14 @@ function openHead(signed: SignedObject | undefined, keys: readonly Uint8Array[])
 
 function refuseRollback(view: TrustView, head: TrustListHead): void {
   if (Number(head.seq) >= view.seq) return;
-  throw new MeshError('FAILED_PRECONDITION', 'TRUST_LIST_ROLLBACK', 'An older trust list was offered and refused: only a newer one replaces what is held.', {
-    details: { held: String(view.seq), offered: String(head.seq) },
-  });
+  throw new MeshError(
+    'FAILED_PRECONDITION',
+    'TRUST_LIST_ROLLBACK',
+    'An older trust list was offered and refused: only a newer one replaces what is held.',
+    {
+      details: { held: String(view.seq), offered: String(head.seq) },
+    },
+  );
 }
 
 function decodeEntries(segments: readonly SegmentBytes[]): Map<NodeId, TrustEntry> {
@@ -163,7 +229,12 @@ function decodeEntries(segments: readonly SegmentBytes[]): Map<NodeId, TrustEntr
   return entries;
 }
 
-function viewOf(head: TrustListHead, signedHead: SignedObject, segments: readonly SegmentBytes[], entries: ReadonlyMap<NodeId, TrustEntry>): TrustView {
+function viewOf(
+  head: TrustListHead,
+  signedHead: SignedObject,
+  segments: readonly SegmentBytes[],
+  entries: ReadonlyMap<NodeId, TrustEntry>,
+): TrustView {
   const peers = new Map<string, TrustEntry>();
   const spkis = new Map<string, TrustEntry>();
   for (const entry of entries.values()) {
@@ -184,5 +255,9 @@ function viewOf(head: TrustListHead, signedHead: SignedObject, segments: readonl
 }
 
 function rootMismatch(): MeshError {
-  return new MeshError('DATA_LOSS', 'TRUST_LIST_ROOT_MISMATCH', 'The entries of this trust list are not those that its signed head covers. Ask again.');
+  return new MeshError(
+    'DATA_LOSS',
+    'TRUST_LIST_ROOT_MISMATCH',
+    'The entries of this trust list are not those that its signed head covers. Ask again.',
+  );
 }

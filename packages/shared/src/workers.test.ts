@@ -2,7 +2,8 @@ import { expect, test } from '@jest/globals';
 import { openWorkerPool, type WorkerPool } from './workers.ts';
 
 const jobs = new URL('./workers-testing-jobs.ts', import.meta.url);
-const open = (options: Partial<Parameters<typeof openWorkerPool>[0]> = {}): WorkerPool => openWorkerPool({ jobs, size: 2, deadlineMs: 5_000, memoryMib: 64, queueLimit: 50, ...options });
+const open = (options: Partial<Parameters<typeof openWorkerPool>[0]> = {}): WorkerPool =>
+  openWorkerPool({ jobs, size: 2, deadlineMs: 5_000, memoryMib: 64, queueLimit: 50, ...options });
 
 test('work is done in threads, in any number, and an error keeps its code and reason', async () => {
   const pool = open();

@@ -95,7 +95,8 @@ export function openWorkerPool(options: WorkerPoolOptions): WorkerPool {
 
   const runOn = (thread: Thread, task: Task): void => {
     const deadline = clock.after(options.deadlineMs, () =>
-      thread.finish?.(new MeshError('DEADLINE_EXCEEDED', 'WORKER_DEADLINE', 'The work took longer than it may and was stopped.'), 'drop'));
+      thread.finish?.(new MeshError('DEADLINE_EXCEEDED', 'WORKER_DEADLINE', 'The work took longer than it may and was stopped.'), 'drop'),
+    );
     thread.finish = (answer, next) => {
       thread.finish = undefined;
       deadline.cancel();
@@ -119,7 +120,8 @@ export function openWorkerPool(options: WorkerPoolOptions): WorkerPool {
       new Promise<Result>((resolve, reject) => {
         if (closed) return reject(new MeshError('UNAVAILABLE', 'WORKERS_CLOSED', 'This node is stopping.'));
         if (signal?.aborted === true) return reject(cancelled());
-        if (waiting.length >= options.queueLimit) return reject(new MeshError('RESOURCE_EXHAUSTED', 'WORKERS_BUSY', 'Too much work waits already. Try again in a moment.'));
+        if (waiting.length >= options.queueLimit)
+          return reject(new MeshError('RESOURCE_EXHAUSTED', 'WORKERS_BUSY', 'Too much work waits already. Try again in a moment.'));
         const onAbort = (): void => task.settle(cancelled());
         const task: Task = {
           job,
@@ -152,7 +154,9 @@ const cancelled = (): MeshError => new MeshError('CANCELLED', 'WORK_CANCELLED', 
 
 function threadError(error: Error): MeshError {
   if ('code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
-    return new MeshError('RESOURCE_EXHAUSTED', 'WORKER_OUT_OF_MEMORY', 'The work needed more memory than it may have and was stopped.', { cause: error });
+    return new MeshError('RESOURCE_EXHAUSTED', 'WORKER_OUT_OF_MEMORY', 'The work needed more memory than it may have and was stopped.', {
+      cause: error,
+    });
   }
   return new MeshError('INTERNAL', 'WORKER_FAILED', 'The thread that did the work failed.', { cause: error });
 }

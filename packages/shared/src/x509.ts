@@ -34,13 +34,19 @@ export async function createTlsKeyRequest(): Promise<TlsKeyRequest> {
 
 /** DER as PEM (RFC 7468). */
 export function pemOf(label: 'PRIVATE KEY' | 'CERTIFICATE', der: Uint8Array): string {
-  const lines = Buffer.from(der).toString('base64').match(/.{1,64}/g) ?? [];
+  const lines =
+    Buffer.from(der)
+      .toString('base64')
+      .match(/.{1,64}/g) ?? [];
   return `-----BEGIN ${label}-----\n${lines.join('\n')}\n-----END ${label}-----\n`;
 }
 
 /** SHA-256 over the DER SubjectPublicKeyInfo of a certificate (DER or PEM). */
 export function spkiSha256Of(certificate: Uint8Array | string): Buffer {
-  const spki = new NodeCertificate(typeof certificate === 'string' ? certificate : Buffer.from(certificate)).publicKey.export({ type: 'spki', format: 'der' });
+  const spki = new NodeCertificate(typeof certificate === 'string' ? certificate : Buffer.from(certificate)).publicKey.export({
+    type: 'spki',
+    format: 'der',
+  });
   return createHash('sha256').update(spki).digest();
 }
 
@@ -58,9 +64,14 @@ export interface JoinLink {
  * @throws MeshError INVALID_ARGUMENT / JOIN_LINK_INVALID
  */
 export function parseJoinLink(text: string): JoinLink {
-  const [, host, port, code, pin] = /^https:\/\/(\[[0-9a-fA-F:]+\]|[^/:#\s]+):(\d{1,5})\/?#([A-Za-z2-7]{26})\.([0-9a-fA-F]{64})$/.exec(text.trim()) ?? [];
+  const [, host, port, code, pin] =
+    /^https:\/\/(\[[0-9a-fA-F:]+\]|[^/:#\s]+):(\d{1,5})\/?#([A-Za-z2-7]{26})\.([0-9a-fA-F]{64})$/.exec(text.trim()) ?? [];
   if (host === undefined || port === undefined || code === undefined || pin === undefined || Number(port) > 65_535) {
-    throw new MeshError('INVALID_ARGUMENT', 'JOIN_LINK_INVALID', 'This is no join link. It looks like https://index.example:7400#CODE.FINGERPRINT; copy it whole, in quotes, as `meridian-index hospital add` printed it.');
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'JOIN_LINK_INVALID',
+      'This is no join link. It looks like https://index.example:7400#CODE.FINGERPRINT; copy it whole, in quotes, as `meridian-index hospital add` printed it.',
+    );
   }
   return { host: host.replace(/^\[|\]$/g, ''), port: Number(port), code: code.toUpperCase(), caSpkiSha256: Buffer.from(pin, 'hex') };
 }
@@ -77,14 +88,31 @@ export async function fetchPinnedCa(index: Pick<JoinLink, 'host' | 'port' | 'caS
     const issuer: DetailedPeerCertificate | undefined = link.issuerCertificate as DetailedPeerCertificate | undefined;
     link = issuer === link ? undefined : issuer;
   }
-  throw new MeshError('UNAUTHENTICATED', 'CA_PIN_MISMATCH', 'The server at this address is not the index that the join link names. Nothing was sent to it. Check the link with the operator of the index.');
+  throw new MeshError(
+    'UNAUTHENTICATED',
+    'CA_PIN_MISMATCH',
+    'The server at this address is not the index that the join link names. Nothing was sent to it. Check the link with the operator of the index.',
+  );
 }
 
 function peerCertificate(index: Pick<JoinLink, 'host' | 'port'>, signal?: AbortSignal): Promise<DetailedPeerCertificate> {
-  const unreachable = (cause: unknown): MeshError => new MeshError('UNAVAILABLE', 'INDEX_UNREACHABLE', `The index cannot be reached at ${index.host}:${index.port}. Check the address, the network and that the index runs.`, { cause });
+  const unreachable = (cause: unknown): MeshError =>
+    new MeshError(
+      'UNAVAILABLE',
+      'INDEX_UNREACHABLE',
+      `The index cannot be reached at ${index.host}:${index.port}. Check the address, the network and that the index runs.`,
+      { cause },
+    );
   return new Promise((resolve, reject) => {
     // Every certificate is let in here, because the caller compares it with the pin before anything is sent.
-    const socket = connect({ host: index.host, port: index.port, rejectUnauthorized: false, minVersion: 'TLSv1.3', ALPNProtocols: ['h2'], timeout: CONNECT_TIMEOUT_MS });
+    const socket = connect({
+      host: index.host,
+      port: index.port,
+      rejectUnauthorized: false,
+      minVersion: 'TLSv1.3',
+      ALPNProtocols: ['h2'],
+      timeout: CONNECT_TIMEOUT_MS,
+    });
     const end = (): void => {
       signal?.removeEventListener('abort', onAbort);
       socket.destroy();

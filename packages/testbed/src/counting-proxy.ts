@@ -24,7 +24,10 @@ export async function openCountingProxy(): Promise<CountingProxy> {
     if (!isOpen || target === 0) return void dialer.destroy();
     const onward = connect({ host: '127.0.0.1', port: target, noDelay: true });
     dialer.setNoDelay(true);
-    for (const [from, to] of [[dialer, onward], [onward, dialer]] as const) {
+    for (const [from, to] of [
+      [dialer, onward],
+      [onward, dialer],
+    ] as const) {
       sockets.add(from);
       from.on('error', () => to.destroy());
       from.on('close', () => {

@@ -28,15 +28,27 @@ export function* dumpDatabase(file: string): Generator<DumpedValue> {
 export function countRows(file: string): ReadonlyMap<string, number> {
   const database = new DatabaseSync(file, { readOnly: true });
   try {
-    return new Map(tableNames(database).map((table) => [table, Number((database.prepare(`SELECT count(*) AS n FROM "${table}"`).get() as { n: number }).n)]));
+    return new Map(
+      tableNames(database).map((table) => [
+        table,
+        Number((database.prepare(`SELECT count(*) AS n FROM "${table}"`).get() as { n: number }).n),
+      ]),
+    );
   } finally {
     database.close();
   }
 }
 
 /** Where one of these words stands in a database, as UTF-8 or GB18030 bytes, in text or blobs. */
-export function findInDatabase(file: string, words: readonly string[], alsoBytes: readonly Buffer[] = []): { table: string; column: string; word: string }[] {
-  const needles = [...words.map((word) => ({ word, bytes: Buffer.from(word) })), ...alsoBytes.map((bytes) => ({ word: bytes.toString('hex'), bytes }))];
+export function findInDatabase(
+  file: string,
+  words: readonly string[],
+  alsoBytes: readonly Buffer[] = [],
+): { table: string; column: string; word: string }[] {
+  const needles = [
+    ...words.map((word) => ({ word, bytes: Buffer.from(word) })),
+    ...alsoBytes.map((bytes) => ({ word: bytes.toString('hex'), bytes })),
+  ];
   const found: { table: string; column: string; word: string }[] = [];
   for (const { table, column, bytes } of dumpDatabase(file)) {
     for (const needle of needles) if (bytes.includes(needle.bytes)) found.push({ table, column, word: needle.word });
@@ -45,5 +57,9 @@ export function findInDatabase(file: string, words: readonly string[], alsoBytes
 }
 
 function tableNames(database: DatabaseSync): string[] {
-  return (database.prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name").all() as { name: string }[]).map(({ name }) => name);
+  return (
+    database.prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name").all() as {
+      name: string;
+    }[]
+  ).map(({ name }) => name);
 }

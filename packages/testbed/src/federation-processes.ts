@@ -33,7 +33,10 @@ export async function openServedIndex(folder: string): Promise<ServedIndex> {
 }
 
 /** Adds a hospital and joins a node by the command that its IT would type. */
-export async function joinNode(index: ServedIndex, node: { name: string; folder: string; env: Readonly<Record<string, string>> }): Promise<void> {
+export async function joinNode(
+  index: ServedIndex,
+  node: { name: string; folder: string; env: Readonly<Record<string, string>> },
+): Promise<void> {
   const { joinLink } = await index.current().addHospital({ name: node.name });
   const joined = await runCommand('meridian', ['join', joinLink, '--data', node.folder], { env: node.env });
   if (joined.code !== 0) throw new Error(`join failed with exit code ${joined.code}:\n${joined.stderr}`);

@@ -44,7 +44,13 @@ export interface Transfer {
   readonly id: string;
   readonly studyInstanceUid: string;
   readonly state: 'queued' | 'running' | 'done' | 'failed' | 'cancelled';
-  readonly progress?: { readonly instancesVerified: number; readonly instancesTotal: number; readonly bytesVerified: number; readonly bytesTotal: number; readonly firstImageMs?: number };
+  readonly progress?: {
+    readonly instancesVerified: number;
+    readonly instancesTotal: number;
+    readonly bytesVerified: number;
+    readonly bytesTotal: number;
+    readonly firstImageMs?: number;
+  };
   readonly failure?: { readonly code: string; readonly reason: string; readonly message: string };
   readonly digestMismatches?: number;
   readonly resumedInstances?: number;
@@ -53,17 +59,29 @@ export interface Transfer {
 /** A hospital as a browser or a viewer sees it: its JSON API and its DICOMweb. */
 export interface HospitalClient {
   history(personId: string): Promise<History>;
-  recordConsent(request: { personId: string; grantee?: 'this-hospital' | 'any-treating'; validForMs?: number; modalities?: readonly string[]; studyInstanceUids?: readonly string[] }): Promise<{ readonly consentId: string }>;
+  recordConsent(request: {
+    personId: string;
+    grantee?: 'this-hospital' | 'any-treating';
+    validForMs?: number;
+    modalities?: readonly string[];
+    studyInstanceUids?: readonly string[];
+  }): Promise<{ readonly consentId: string }>;
   revokeConsent(target: { personId: string } | { consentId: string }): Promise<{ readonly revoked: number }>;
   /** Starts a copy and follows it to its end. @throws ProblemAnswer with the refusal's reason. */
-  fetchStudy(request: { personId: string; studyInstanceUid: string; holderNode?: string }, onProgress?: (transfer: Transfer) => void): Promise<Transfer>;
+  fetchStudy(
+    request: { personId: string; studyInstanceUid: string; holderNode?: string },
+    onProgress?: (transfer: Transfer) => void,
+  ): Promise<Transfer>;
   /** QIDO-RS. */
   searchStudies(query: string): Promise<readonly Readonly<Record<string, { readonly vr: string; readonly Value?: readonly unknown[] }>>[]>;
   /** SOP Instance UIDs that QIDO-RS lists of a study; none where the study is not held. */
   instancesOf(studyInstanceUid: string): Promise<readonly string[]>;
   /** Any GET, as bytes. @throws ProblemAnswer */
   bytes(path: string, accept: string): Promise<{ readonly contentType: string; readonly body: Buffer }>;
-  node(): Promise<{ readonly storage: { readonly studies: number; readonly instances: number }; readonly advertise?: { readonly pending: number; readonly acknowledgedSeq: number } }>;
+  node(): Promise<{
+    readonly storage: { readonly studies: number; readonly instances: number };
+    readonly advertise?: { readonly pending: number; readonly acknowledgedSeq: number };
+  }>;
 }
 
 /** @param apiUrl `http://127.0.0.1:<port>` */
@@ -97,7 +115,9 @@ export function hospitalClient(apiUrl: string): HospitalClient {
     searchStudies: (query) => get(`/dicomweb/studies${query}`),
     async instancesOf(studyInstanceUid) {
       try {
-        const rows = await get<readonly Record<string, { readonly Value?: readonly string[] }>[]>(`/dicomweb/studies/${studyInstanceUid}/instances?limit=5000`);
+        const rows = await get<readonly Record<string, { readonly Value?: readonly string[] }>[]>(
+          `/dicomweb/studies/${studyInstanceUid}/instances?limit=5000`,
+        );
         return rows.map((row) => row['00080018']?.Value?.[0] ?? '');
       } catch (error) {
         if (error instanceof ProblemAnswer && error.status === 404) return [];

@@ -47,13 +47,19 @@ export async function openModality(options: {
   const accept = await answers.next();
   if (accept.type !== PDU.ASSOCIATE_AC) {
     socket.destroy();
-    throw new Error(accept.type === PDU.ASSOCIATE_RJ ? `association refused: result ${accept.body[1]}, source ${accept.body[2]}, reason ${accept.body[3]}` : `unexpected answer of type ${accept.type}`);
+    throw new Error(
+      accept.type === PDU.ASSOCIATE_RJ
+        ? `association refused: result ${accept.body[1]}, source ${accept.body[2]}, reason ${accept.body[3]}`
+        : `unexpected answer of type ${accept.type}`,
+    );
   }
   const pduBytes = peerPduBytes(accept.body);
   let messageId = 0;
   return {
     async store(object) {
-      const context = contexts.findIndex((one) => one.sopClassUid === object.sopClassUid && one.transferSyntaxUid === object.transferSyntaxUid);
+      const context = contexts.findIndex(
+        (one) => one.sopClassUid === object.sopClassUid && one.transferSyntaxUid === object.transferSyntaxUid,
+      );
       messageId = (messageId % 65_535) + 1;
       const command = storeCommand(object, messageId);
       for (const pdu of dataPdus(2 * context + 1, command, true, pduBytes)) socket.write(pdu);
@@ -70,7 +76,10 @@ export async function openModality(options: {
 }
 
 /** Sends objects over one association and releases it. @returns the statuses in order. */
-export async function sendAll(target: { host: string; port: number; callingAeTitle: string; calledAeTitle: string }, objects: readonly StoredObject[]): Promise<number[]> {
+export async function sendAll(
+  target: { host: string; port: number; callingAeTitle: string; calledAeTitle: string },
+  objects: readonly StoredObject[],
+): Promise<number[]> {
   if (objects.length === 0) return [];
   const modality = await openModality({ ...target, storage: objects });
   const statuses: number[] = [];
@@ -89,11 +98,25 @@ function associateRequest(calling: string, called: string, contexts: readonly Pr
   head.write(called.padEnd(16), 4, 'latin1');
   head.write(calling.padEnd(16), 20, 'latin1');
   const proposed = contexts.map((context, at) =>
-    encodeItem(0x20, Buffer.concat([Buffer.from([2 * at + 1, 0, 0, 0]), encodeItem(0x30, Buffer.from(context.sopClassUid)), encodeItem(0x40, Buffer.from(context.transferSyntaxUid))])),
+    encodeItem(
+      0x20,
+      Buffer.concat([
+        Buffer.from([2 * at + 1, 0, 0, 0]),
+        encodeItem(0x30, Buffer.from(context.sopClassUid)),
+        encodeItem(0x40, Buffer.from(context.transferSyntaxUid)),
+      ]),
+    ),
   );
   const maximumLength = Buffer.alloc(4);
   maximumLength.writeUInt32BE(OWN_PDU_BYTES);
-  const user = encodeItem(0x50, Buffer.concat([encodeItem(0x51, maximumLength), encodeItem(0x52, Buffer.from('2.25.190146923750281638471')), encodeItem(0x55, Buffer.from('TESTBED'))]));
+  const user = encodeItem(
+    0x50,
+    Buffer.concat([
+      encodeItem(0x51, maximumLength),
+      encodeItem(0x52, Buffer.from('2.25.190146923750281638471')),
+      encodeItem(0x55, Buffer.from('TESTBED')),
+    ]),
+  );
   return encodePdu(PDU.ASSOCIATE_RQ, Buffer.concat([head, encodeItem(0x10, Buffer.from(APPLICATION_CONTEXT)), ...proposed, user]));
 }
 

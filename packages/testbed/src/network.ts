@@ -64,19 +64,26 @@ export async function openNetwork<Key extends string>(options: {
 }): Promise<Network<Key>> {
   const indexFolder = join(options.folder, 'index');
   const ports = { join: options.ports?.join ?? 0, grpc: options.ports?.grpc ?? 0 };
-  if (!existsSync(join(indexFolder, 'meridian-index.json'))) await initIndex({ folder: indexFolder, name: 'National index', host: '127.0.0.1', ports });
+  if (!existsSync(join(indexFolder, 'meridian-index.json')))
+    await initIndex({ folder: indexFolder, name: 'National index', host: '127.0.0.1', ports });
   const closers: (() => Promise<void>)[] = [];
   const close = async (): Promise<void> => {
     for (const one of closers.splice(0).toReversed()) await one();
   };
   try {
-    const openOwnIndex = (): Promise<MeridianIndex> => openIndex({ folder: indexFolder, log: options.indexLog ?? openLog({ part: 'index', level: options.logLevel ?? 'warn' }) });
+    const openOwnIndex = (): Promise<MeridianIndex> =>
+      openIndex({ folder: indexFolder, log: options.indexLog ?? openLog({ part: 'index', level: options.logLevel ?? 'warn' }) });
     let index = await openOwnIndex();
     closers.push(() => index.close());
     const hospitals: Hospital<Key>[] = [];
     for (const [at, plan] of options.hospitals.entries()) {
       const config = nodeConfig(options, plan, at);
-      if (!existsSync(join(config.folder, 'identity'))) await joinFederation({ link: (await index.addHospital({ name: plan.name })).joinLink, folder: config.folder, aeTitle: plan.aeTitle });
+      if (!existsSync(join(config.folder, 'identity')))
+        await joinFederation({
+          link: (await index.addHospital({ name: plan.name })).joinLink,
+          folder: config.folder,
+          aeTitle: plan.aeTitle,
+        });
       const hospital = await openHospital(plan, config, options.parts);
       hospitals.push(hospital);
       closers.push(() => hospital.node.close());
@@ -124,7 +131,11 @@ function nodeConfig(options: Parameters<typeof openNetwork>[0], plan: HospitalPl
   };
 }
 
-async function openHospital<Key extends string>(plan: HospitalPlan<Key>, config: NodeConfig, parts: NodeParts | undefined): Promise<Hospital<Key>> {
+async function openHospital<Key extends string>(
+  plan: HospitalPlan<Key>,
+  config: NodeConfig,
+  parts: NodeParts | undefined,
+): Promise<Hospital<Key>> {
   let node = await openNode(config, parts);
   let client = hospitalClient(node.pageUrl);
   return {

@@ -40,7 +40,11 @@ function start(program: Program, args: readonly string[], env: Readonly<Record<s
 }
 
 /** Runs a command to its end, as a person types it. */
-export async function runCommand(program: Program, args: readonly string[], options: { env?: Readonly<Record<string, string>>; timeoutMs?: number } = {}): Promise<Finished> {
+export async function runCommand(
+  program: Program,
+  args: readonly string[],
+  options: { env?: Readonly<Record<string, string>>; timeoutMs?: number } = {},
+): Promise<Finished> {
   const child = start(program, args, options.env ?? {});
   const deadline = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 120_000);
   let stdout = '';
@@ -99,7 +103,10 @@ export interface ServedNode extends Served {
 export async function serveNode(options: { folder: string; env: Readonly<Record<string, string>>; plant?: string }): Promise<ServedNode> {
   const runFile = join(options.folder, 'run/node.json');
   rmSync(runFile, { force: true });
-  const served = options.plant === undefined ? serve('meridian', ['serve', '--data', options.folder], options.env) : serve('planted-node', [options.folder, options.plant], options.env);
+  const served =
+    options.plant === undefined
+      ? serve('meridian', ['serve', '--data', options.folder], options.env)
+      : serve('planted-node', [options.folder, options.plant], options.env);
   const ready = await untilReady(served, async () => {
     const { apiUrl, pid } = JSON.parse(readFileSync(runFile, 'utf8')) as { apiUrl: string; pid: number };
     if (pid !== served.pid) return undefined;

@@ -50,7 +50,8 @@ async function withMesh(run: (mesh: Mesh) => Promise<void>): Promise<void> {
   const start = (): Promise<MeridianIndex> => openIndex({ folder: indexFolder, ports: { join: 0, grpc: 0 } });
   const open = new Set<Member>();
   const mesh: Mesh = {
-    index: await start(), folder,
+    index: await start(),
+    folder,
     stopIndex: () => mesh.index.close(),
     startIndex: async () => void (mesh.index = await start()),
     member: async (name) => {
@@ -89,7 +90,13 @@ async function openMember(folder: string): Promise<Member> {
   const consent = await openConsent({ ...parts, store, federation, audit });
   federation.onPush(consent.pushed);
   return {
-    nodeId: federation.nodeId, folder, store, audit, federation, advertise, consent,
+    nodeId: federation.nodeId,
+    folder,
+    store,
+    audit,
+    federation,
+    advertise,
+    consent,
     close: async () => {
       await consent.close();
       await advertise.close();
@@ -105,10 +112,21 @@ const personOf = (study: number): string => `110101900307${String(100 + (study %
 
 async function ingest({ store }: Member, study: number): Promise<void> {
   const dataset = Buffer.concat([
-    uidElement(0x0008, 0x0016, '1.2.840.10008.5.1.4.1.1.7'), uidElement(0x0008, 0x0018, `${studyUid(study)}.1.1`), textElement(0x0008, 0x0020, 'DA', '20250601'), textElement(0x0008, 0x0060, 'CS', 'CT'),
-    textElement(0x0010, 0x0010, 'PN', 'Wang^Xiaoming'), textElement(0x0010, 0x0020, 'LO', personOf(study)), uidElement(0x0020, 0x000d, studyUid(study)), uidElement(0x0020, 0x000e, `${studyUid(study)}.1`),
+    uidElement(0x0008, 0x0016, '1.2.840.10008.5.1.4.1.1.7'),
+    uidElement(0x0008, 0x0018, `${studyUid(study)}.1.1`),
+    textElement(0x0008, 0x0020, 'DA', '20250601'),
+    textElement(0x0008, 0x0060, 'CS', 'CT'),
+    textElement(0x0010, 0x0010, 'PN', 'Wang^Xiaoming'),
+    textElement(0x0010, 0x0020, 'LO', personOf(study)),
+    uidElement(0x0020, 0x000d, studyUid(study)),
+    uidElement(0x0020, 0x000e, `${studyUid(study)}.1`),
   ]);
-  const sink = store.ingest.begin({ door: 'dimse', transferSyntaxUid: '1.2.840.10008.1.2.1', assigningAuthority: 'H', nationalIdIn: 'patient-id' });
+  const sink = store.ingest.begin({
+    door: 'dimse',
+    transferSyntaxUid: '1.2.840.10008.1.2.1',
+    assigningAuthority: 'H',
+    nationalIdIn: 'patient-id',
+  });
   sink.write(dataset);
   await sink.end();
   await store.settle.now(studyUid(study));
@@ -126,11 +144,21 @@ async function until(condition: () => boolean | Promise<boolean>, what: string, 
 /** The history of a person as the index tells it to a member. */
 async function history({ federation }: Member, person: string) {
   const patientKeys = await federation.patientKeys([parsePersonId(person)]);
-  const answer = await federation.channel.call('query', 'patientHistory', { patientKeys, purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 'dr', pageToken: '', pageSize: 100 });
+  const answer = await federation.channel.call('query', 'patientHistory', {
+    patientKeys,
+    purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT,
+    subject: 'dr',
+    pageToken: '',
+    pageSize: 100,
+  });
   return { coverage: answer.coverage, studies: answer.entries.map(({ manifest }) => decodeManifest(manifest?.payload ?? Buffer.alloc(0))) };
 }
 
-const forAnybody = { provision: { grantee: { kind: 'any-treating' as const }, purposes: ['TREAT' as const] }, validForMs: 3_600_000, clerk: 'clerk-1' };
+const forAnybody = {
+  provision: { grantee: { kind: 'any-treating' as const }, purposes: ['TREAT' as const] },
+  validForMs: 3_600_000,
+  clerk: 'clerk-1',
+};
 
 test('a hospital joins once, by a good link to the right index, and nothing is left of a failed try', async () => {
   await withMesh(async ({ index, folder }) => {
@@ -138,8 +166,14 @@ test('a hospital joins once, by a good link to the right index, and nothing is l
     const data = join(folder, 'renji');
     const joining = (link: string, to = data) => joinFederation({ link, folder: to });
     await expect(joining('https://nowhere')).rejects.toMatchObject({ reason: 'JOIN_LINK_INVALID' });
-    await expect(joining(joinLink.replace(/[0-9a-f]{64}$/, '0'.repeat(64)))).rejects.toMatchObject({ code: 'UNAUTHENTICATED', reason: 'CA_PIN_MISMATCH' });
-    await expect(joining(joinLink.replace(/#.{26}/, `#${'A'.repeat(26)}`))).rejects.toMatchObject({ code: 'UNAUTHENTICATED', reason: 'JOIN_CODE_UNKNOWN' });
+    await expect(joining(joinLink.replace(/[0-9a-f]{64}$/, '0'.repeat(64)))).rejects.toMatchObject({
+      code: 'UNAUTHENTICATED',
+      reason: 'CA_PIN_MISMATCH',
+    });
+    await expect(joining(joinLink.replace(/#.{26}/, `#${'A'.repeat(26)}`))).rejects.toMatchObject({
+      code: 'UNAUTHENTICATED',
+      reason: 'JOIN_CODE_UNKNOWN',
+    });
     await expect(joining(joinLink.replace(/:\d+#/, ':1#'))).rejects.toMatchObject({ code: 'UNAVAILABLE', reason: 'INDEX_UNREACHABLE' });
     expect(await openFederation({ folder: data, clock, random, log: silentLog })).toBeUndefined();
     const joined = await joining(joinLink);
@@ -172,9 +206,15 @@ test('fifty studies arrive once and in order, over outages of the index and rest
     await member.advertise.settle(AbortSignal.timeout(30_000));
     expect((await mesh.index.status()).studies).toBe(50);
     const found: string[] = [];
-    for (let person = 0; person < 10; person += 1) found.push(...(await history(member, personOf(person))).studies.map(({ studyInstanceUid, version }) => `${studyInstanceUid} ${version}`));
+    for (let person = 0; person < 10; person += 1)
+      found.push(
+        ...(await history(member, personOf(person))).studies.map(({ studyInstanceUid, version }) => `${studyInstanceUid} ${version}`),
+      );
     expect(found.toSorted()).toEqual(Array.from({ length: 50 }, (_, place) => `${studyUid(place + 1)} 1`).toSorted());
-    await until(async () => (await history(member, personOf(1))).coverage[0]?.state === CoverageState.COVERAGE_STATE_CURRENT, 'current coverage');
+    await until(
+      async () => (await history(member, personOf(1))).coverage[0]?.state === CoverageState.COVERAGE_STATE_CURRENT,
+      'current coverage',
+    );
     const seqs = Array.from({ length: 50 }, (_, place) => place + 1);
     expect(member.advertise.status()).toMatchObject({ lastSeq: seqs.length, acknowledgedSeq: seqs.length, pending: 0 });
     // The index holds no person id.
@@ -220,7 +260,15 @@ test('a grant of the index opens one study at its holder, for the asking node al
     await holder.advertise.settle(AbortSignal.timeout(20_000));
     const personId = parsePersonId(personOf(1));
     const patientKeys = await asker.federation.patientKeys([personId]);
-    const ask = () => asker.federation.channel.call('grants', 'issueGrant', { patientKeys, holderNode: holder.nodeId, studyInstanceUids: [studyUid(1)], purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 'dr', role: 'radiologist' });
+    const ask = () =>
+      asker.federation.channel.call('grants', 'issueGrant', {
+        patientKeys,
+        holderNode: holder.nodeId,
+        studyInstanceUids: [studyUid(1)],
+        purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT,
+        subject: 'dr',
+        role: 'radiologist',
+      });
     await expect(ask()).rejects.toMatchObject({ code: 'PERMISSION_DENIED', reason: 'NO_CONSENT' });
     const consent = await asker.consent.record({ personId, ...forAnybody });
     await until(async () => (await asker.consent.outbox()).pending === 0, 'the consent at the index');
@@ -229,7 +277,11 @@ test('a grant of the index opens one study at its holder, for the asking node al
     const peerOf = (member: Member): string => member.federation.entryOf(member.nodeId)?.peerId ?? '';
     const decide = (livePeerId: string) => holder.consent.decide(grant?.compact ?? '', { livePeerId, studyUid: studyUid(1) });
     await until(() => holder.federation.entryOf(asker.nodeId) !== undefined, 'the asker in the list of the holder');
-    expect(await decide(peerOf(asker))).toMatchObject({ allow: true, grant: { azp: asker.nodeId, aud: holder.nodeId, studies: [studyUid(1)] }, consent: { hash: consent.hash } });
+    expect(await decide(peerOf(asker))).toMatchObject({
+      allow: true,
+      grant: { azp: asker.nodeId, aud: holder.nodeId, studies: [studyUid(1)] },
+      consent: { hash: consent.hash },
+    });
     expect(await decide(peerOf(holder))).toMatchObject({ allow: false, reason: 'GRANT_PEER' });
     await mesh.stopIndex();
     expect(await decide(peerOf(asker))).toMatchObject({ allow: true });
@@ -248,7 +300,10 @@ test('a certificate is renewed by the signing key with a new TLS key, and the ch
     await clock.sleep(1_100); // certificate times are whole seconds
     await member.federation.renewCertificate();
     const after = await readFile(credential, 'utf8');
-    const spki = (pem: string) => new X509Certificate(pem.slice(pem.indexOf('-----BEGIN CERTIFICATE'))).publicKey.export({ type: 'spki', format: 'der' }).toString('hex');
+    const spki = (pem: string) =>
+      new X509Certificate(pem.slice(pem.indexOf('-----BEGIN CERTIFICATE'))).publicKey
+        .export({ type: 'spki', format: 'der' })
+        .toString('hex');
     expect(spki(after)).not.toBe(spki(before));
     expect(member.federation.certificateExpiresAtEpochMs()).toBeGreaterThan(expiry);
     const events: string[] = [];
@@ -280,24 +335,58 @@ test('a hospital that joins again with new keys keeps its studies and its consen
     expect(rejoined.nodeId).toBe(holder.nodeId);
     await rejoined.advertise.settle(AbortSignal.timeout(20_000));
     await rejoined.consent.settle();
-    await until(() => asker.federation.entryOf(holder.nodeId)?.signingPublicKey.equals(rejoined.federation.signingKey.publicKey) === true, 'the new key in the list of the asker');
+    await until(
+      () => asker.federation.entryOf(holder.nodeId)?.signingPublicKey.equals(rejoined.federation.signingKey.publicKey) === true,
+      'the new key in the list of the asker',
+    );
 
     const patientKeys = await asker.federation.patientKeys([personId]);
-    const { entries, coverage } = await asker.federation.channel.call('query', 'patientHistory', { patientKeys, purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 'dr', pageToken: '', pageSize: 100 });
-    expect(entries.map(({ manifest }) => openManifest(manifest, [rejoined.federation.signingKey.publicKey]).manifest)).toMatchObject([{ studyInstanceUid: studyUid(1), version: 2n }]);
-    await until(async () => (await history(asker, personOf(1))).coverage.find(({ nodeId }) => nodeId === holder.nodeId)?.state === CoverageState.COVERAGE_STATE_CURRENT, 'the holder current');
+    const { entries, coverage } = await asker.federation.channel.call('query', 'patientHistory', {
+      patientKeys,
+      purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT,
+      subject: 'dr',
+      pageToken: '',
+      pageSize: 100,
+    });
+    expect(entries.map(({ manifest }) => openManifest(manifest, [rejoined.federation.signingKey.publicKey]).manifest)).toMatchObject([
+      { studyInstanceUid: studyUid(1), version: 2n },
+    ]);
+    await until(
+      async () =>
+        (await history(asker, personOf(1))).coverage.find(({ nodeId }) => nodeId === holder.nodeId)?.state ===
+        CoverageState.COVERAGE_STATE_CURRENT,
+      'the holder current',
+    );
     expect(coverage).toHaveLength(2);
-    const { grant } = await asker.federation.channel.call('grants', 'issueGrant', { patientKeys, holderNode: holder.nodeId, studyInstanceUids: [studyUid(1)], purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 'dr', role: 'radiologist' });
+    const { grant } = await asker.federation.channel.call('grants', 'issueGrant', {
+      patientKeys,
+      holderNode: holder.nodeId,
+      studyInstanceUids: [studyUid(1)],
+      purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT,
+      subject: 'dr',
+      role: 'radiologist',
+    });
     const resting = await asker.consent.receive(readGrant(grant?.compact ?? '').cst.statement);
     expect(resting).toMatchObject({ consentId: given.consentId, status: 'active' });
     expect(resting.hash).not.toBe(given.hash);
     const livePeerId = asker.federation.entryOf(asker.nodeId)?.peerId ?? '';
     expect(await rejoined.consent.decide(grant?.compact ?? '', { livePeerId, studyUid: studyUid(1) })).toMatchObject({ allow: true });
-    expect((await rejoined.consent.list(personId)).filter(({ consentId }) => consentId === gone.consentId).map(({ status }) => status).sort()).toEqual(['active', 'revoked']);
+    expect(
+      (await rejoined.consent.list(personId))
+        .filter(({ consentId }) => consentId === gone.consentId)
+        .map(({ status }) => status)
+        .sort(),
+    ).toEqual(['active', 'revoked']);
 
     // Who has the old key and dates a statement back opens nothing with it.
-    const forged = signConsent({ ...given, consentId: random.uuid(), seq: given.seq + 100_000, issuedAtEpochMs: given.issuedAtEpochMs }, formerKey);
-    await expect(asker.federation.channel.call('consent', 'recordConsent', { statement: { compact: forged } })).rejects.toMatchObject({ code: 'UNAUTHENTICATED', reason: 'CONSENT_SIGNATURE' });
+    const forged = signConsent(
+      { ...given, consentId: random.uuid(), seq: given.seq + 100_000, issuedAtEpochMs: given.issuedAtEpochMs },
+      formerKey,
+    );
+    await expect(asker.federation.channel.call('consent', 'recordConsent', { statement: { compact: forged } })).rejects.toMatchObject({
+      code: 'UNAUTHENTICATED',
+      reason: 'CONSENT_SIGNATURE',
+    });
     await expect(asker.consent.receive(forged)).rejects.toMatchObject({ reason: 'CONSENT_SIGNATURE' });
     const before = await history(asker, personOf(1));
     const again = await mesh.reopen(rejoined);
@@ -312,7 +401,9 @@ test('a revoked node is cut from the index, and the others see it within seconds
     await goes.federation.patientKeys([parsePersonId(personOf(1))]);
     await until(() => stays.federation.entryOf(goes.nodeId)?.status === NodeStatus.NODE_STATUS_ACTIVE, 'the newcomer in the list');
     await mesh.index.revokeNode(goes.nodeId);
-    expect(await until(() => stays.federation.entryOf(goes.nodeId)?.status === NodeStatus.NODE_STATUS_REVOKED, 'the revocation in the list')).toBeLessThan(10_000);
+    expect(
+      await until(() => stays.federation.entryOf(goes.nodeId)?.status === NodeStatus.NODE_STATUS_REVOKED, 'the revocation in the list'),
+    ).toBeLessThan(10_000);
     await expect(goes.federation.patientKeys([parsePersonId(personOf(2))])).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
     await expect(goes.federation.renewCertificate()).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
     await ingest(goes, 1);

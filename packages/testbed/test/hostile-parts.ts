@@ -15,21 +15,57 @@ export interface Image extends StoredObject {
 }
 
 /** A small CT image in Explicit VR Little Endian; the same words make the same UIDs. */
-export function image(order: { study: string; number?: number; person: Person; patientId: string; date?: string; pixelBytes?: number; fill?: number; sopInstanceUid?: string; charset?: 'utf8' | 'gb18030' }): Image {
+export function image(order: {
+  study: string;
+  number?: number;
+  person: Person;
+  patientId: string;
+  date?: string;
+  pixelBytes?: number;
+  fill?: number;
+  sopInstanceUid?: string;
+  charset?: 'utf8' | 'gb18030';
+}): Image {
   const { study, number = 1, person, patientId, date = '20260311', pixelBytes = 2048, fill = number } = order;
   const coding = order.charset === 'gb18030' ? gb18030() : utf8;
-  const uids = { studyInstanceUid: uidFrom('hostile-study', study), seriesInstanceUid: uidFrom('hostile-series', study), sopInstanceUid: order.sopInstanceUid ?? uidFrom('hostile-instance', study, number) };
-  const national: Element[] = [[0x00100020, 'LO', person.residentId ?? ''], [0x00100021, 'LO', CN_RESIDENT_ID_ISSUER], [0x00100022, 'CS', 'TEXT']];
+  const uids = {
+    studyInstanceUid: uidFrom('hostile-study', study),
+    seriesInstanceUid: uidFrom('hostile-series', study),
+    sopInstanceUid: order.sopInstanceUid ?? uidFrom('hostile-instance', study, number),
+  };
+  const national: Element[] = [
+    [0x00100020, 'LO', person.residentId ?? ''],
+    [0x00100021, 'LO', CN_RESIDENT_ID_ISSUER],
+    [0x00100022, 'CS', 'TEXT'],
+  ];
   const pixels = Buffer.alloc(pixelBytes, fill);
   // Not all alike, so that nothing on the way can shrink it.
   for (let at = 0; at + 4 <= pixelBytes; at += 4096) pixels.writeUInt32LE((at * 2654435761 + number) >>> 0, at);
   const dataSet = writeDataSet(
     [
-      [0x00080005, 'CS', coding.specificCharacterSet], [0x00080016, 'UI', CT], [0x00080018, 'UI', uids.sopInstanceUid], [0x00080020, 'DA', date], [0x00080030, 'TM', '101500'], [0x00080060, 'CS', 'CT'],
-      [0x00081030, 'LO', 'CT'], [0x00100010, 'PN', person.name], [0x00100020, 'LO', patientId], [0x00100030, 'DA', person.birthDate], [0x00100040, 'CS', person.sex],
+      [0x00080005, 'CS', coding.specificCharacterSet],
+      [0x00080016, 'UI', CT],
+      [0x00080018, 'UI', uids.sopInstanceUid],
+      [0x00080020, 'DA', date],
+      [0x00080030, 'TM', '101500'],
+      [0x00080060, 'CS', 'CT'],
+      [0x00081030, 'LO', 'CT'],
+      [0x00100010, 'PN', person.name],
+      [0x00100020, 'LO', patientId],
+      [0x00100030, 'DA', person.birthDate],
+      [0x00100040, 'CS', person.sex],
       ...(person.residentId === undefined ? [] : [[0x00101002, 'SQ', [national]] as const]),
-      [0x0020000d, 'UI', uids.studyInstanceUid], [0x0020000e, 'UI', uids.seriesInstanceUid], [0x00200013, 'IS', String(number)],
-      [0x00280002, 'US', 1], [0x00280004, 'CS', 'MONOCHROME2'], [0x00280010, 'US', 32], [0x00280011, 'US', pixelBytes / 64], [0x00280100, 'US', 16], [0x00280101, 'US', 12], [0x00280102, 'US', 11], [0x00280103, 'US', 0],
+      [0x0020000d, 'UI', uids.studyInstanceUid],
+      [0x0020000e, 'UI', uids.seriesInstanceUid],
+      [0x00200013, 'IS', String(number)],
+      [0x00280002, 'US', 1],
+      [0x00280004, 'CS', 'MONOCHROME2'],
+      [0x00280010, 'US', 32],
+      [0x00280011, 'US', pixelBytes / 64],
+      [0x00280100, 'US', 16],
+      [0x00280101, 'US', 12],
+      [0x00280102, 'US', 11],
+      [0x00280103, 'US', 0],
       [0x7fe00010, 'OW', pixels],
     ],
     coding,
@@ -43,14 +79,36 @@ export function study(order: Parameters<typeof image>[0] & { count: number }): I
 }
 
 /** A C-STORE of bytes that need not be what the command says. @returns status and error comment, or the reason of an A-ABORT. */
-export async function storeRaw(hospital: Pick<Hospital, 'dimsePort' | 'aeTitle'>, object: Pick<StoredObject, 'dataSet' | 'sopInstanceUid' | 'transferSyntaxUid'>): Promise<{ status: number | undefined; comment: string | undefined }> {
+export async function storeRaw(
+  hospital: Pick<Hospital, 'dimsePort' | 'aeTitle'>,
+  object: Pick<StoredObject, 'dataSet' | 'sopInstanceUid' | 'transferSyntaxUid'>,
+): Promise<{ status: number | undefined; comment: string | undefined }> {
   const peer = await RawPeer.connect(hospital.dimsePort);
   try {
-    peer.send(associateRequest({ called: hospital.aeTitle, contexts: [{ id: 1, abstractSyntaxUid: CT, transferSyntaxUids: [object.transferSyntaxUid] }] }));
+    peer.send(
+      associateRequest({
+        called: hospital.aeTitle,
+        contexts: [{ id: 1, abstractSyntaxUid: CT, transferSyntaxUids: [object.transferSyntaxUid] }],
+      }),
+    );
     await peer.next();
-    peer.send(dataPdu(1, 3, command([[0x0002, CT], [0x0100, 1], [0x0110, 1], [0x0700, 0], [0x0800, 0], [0x1000, object.sopInstanceUid]])));
+    peer.send(
+      dataPdu(
+        1,
+        3,
+        command([
+          [0x0002, CT],
+          [0x0100, 1],
+          [0x0110, 1],
+          [0x0700, 0],
+          [0x0800, 0],
+          [0x1000, object.sopInstanceUid],
+        ]),
+      ),
+    );
     const fragment = 100_000;
-    for (let at = 0; at < object.dataSet.length; at += fragment) peer.send(dataPdu(1, at + fragment >= object.dataSet.length ? 2 : 0, object.dataSet.subarray(at, at + fragment)));
+    for (let at = 0; at < object.dataSet.length; at += fragment)
+      peer.send(dataPdu(1, at + fragment >= object.dataSet.length ? 2 : 0, object.dataSet.subarray(at, at + fragment)));
     const { status, comment } = await peer.response();
     return { status, comment };
   } finally {
@@ -90,7 +148,8 @@ export class Ledger {
 export async function assertReturned(hospital: Hospital, one: Image): Promise<void> {
   const path = `/dicomweb/studies/${one.studyInstanceUid}/series/${one.seriesInstanceUid}/instances/${one.sopInstanceUid}`;
   const { contentType, body } = await hospital.client.bytes(path, 'multipart/related; type="application/dicom"; transfer-syntax=*');
-  if (!dataSetOfPart10Response(contentType, body).equals(one.dataSet)) throw new Error(`${hospital.key} returned other bytes of ${one.sopInstanceUid}`);
+  if (!dataSetOfPart10Response(contentType, body).equals(one.dataSet))
+    throw new Error(`${hospital.key} returned other bytes of ${one.sopInstanceUid}`);
 }
 
 /** A log of every level that is kept, to be read by the test. */
@@ -152,8 +211,17 @@ export async function request(url: string, init: RequestInit = {}): Promise<Http
   return { status: response.status, contentType: response.headers.get('content-type') ?? '', body, headers: response.headers };
 }
 
-export function postJson(hospital: Hospital, path: string, body: object, headers: Readonly<Record<string, string>> = {}): Promise<HttpAnswer> {
-  return request(`${hospital.url}${path}`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) });
+export function postJson(
+  hospital: Hospital,
+  path: string,
+  body: object,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<HttpAnswer> {
+  return request(`${hospital.url}${path}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  });
 }
 
 /** Waits for what comes by itself. @throws Error when it does not. */

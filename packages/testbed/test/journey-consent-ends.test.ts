@@ -42,35 +42,80 @@ const somebody = (): string => madeUpResidentId('19661203', 100 + 2 * (people +=
 
 async function hold(key: Key, dataSet: Buffer, settled = true): Promise<void> {
   const authority = PLAN.find((plan) => plan.key === key)!.assigningAuthority;
-  const sink = network.hospital(key).node.store.ingest.begin({ door: 'stow', transferSyntaxUid: '1.2.840.10008.1.2.1', assigningAuthority: authority });
+  const sink = network
+    .hospital(key)
+    .node.store.ingest.begin({ door: 'stow', transferSyntaxUid: '1.2.840.10008.1.2.1', assigningAuthority: authority });
   if (!sink.write(Buffer.from(dataSet))) await sink.drained();
   expect(await sink.end()).toMatchObject({ outcome: 'stored' });
   if (settled) await network.settle();
 }
 
 /** One CT image of a person at M. */
-const imageOf = (study: string, residentId: string): Buffer => makeInstance({ study: uid(study), series: uid(`${study} series`), sop: uid(`${study} image`), patientId: `M-${study}`, residentId });
+const imageOf = (study: string, residentId: string): Buffer =>
+  makeInstance({ study: uid(study), series: uid(`${study} series`), sop: uid(`${study} image`), patientId: `M-${study}`, residentId });
 
 /** An image whose patient is known by the national id and by a regional number. */
 function imageOfTwoIds(study: string, residentId: string, regional: string): Buffer {
-  const other = writeDataSet([[0x00101002, 'SQ', [[[0x00100020, 'LO', residentId], [0x00100021, 'LO', '2.16.156.10011.1.3']], [[0x00100020, 'LO', regional], [0x00100021, 'LO', 'REGION']]]]], utf8);
+  const other = writeDataSet(
+    [
+      [
+        0x00101002,
+        'SQ',
+        [
+          [
+            [0x00100020, 'LO', residentId],
+            [0x00100021, 'LO', '2.16.156.10011.1.3'],
+          ],
+          [
+            [0x00100020, 'LO', regional],
+            [0x00100021, 'LO', 'REGION'],
+          ],
+        ],
+      ],
+    ],
+    utf8,
+  );
   const dataSet = makeInstance({ study: uid(study), series: uid(`${study} series`), sop: uid(`${study} image`), patientId: `M-${study}` });
   const at = dataSet.indexOf(Buffer.from([0x18, 0x00, 0x15, 0x00]));
   return Buffer.concat([dataSet.subarray(0, at), other, dataSet.subarray(at)]);
 }
 
 const fetchTo = (key: Key, residentId: string, study: string): Promise<string> =>
-  client(key).fetchStudy({ personId: residentId, studyInstanceUid: uid(study) }).then(({ state }) => state, (thrown: ProblemAnswer) => thrown.reason);
+  client(key)
+    .fetchStudy({ personId: residentId, studyInstanceUid: uid(study) })
+    .then(
+      ({ state }) => state,
+      (thrown: ProblemAnswer) => thrown.reason,
+    );
 
 const read = (key: Key, study: string): Promise<string> =>
-  client(key).bytes(`/dicomweb/studies/${uid(study)}`, 'multipart/related; type="application/dicom"; transfer-syntax=*').then(() => 'read', (thrown: ProblemAnswer) => `${thrown.reason}: ${thrown.message}`);
+  client(key)
+    .bytes(`/dicomweb/studies/${uid(study)}`, 'multipart/related; type="application/dicom"; transfer-syntax=*')
+    .then(
+      () => 'read',
+      (thrown: ProblemAnswer) => `${thrown.reason}: ${thrown.message}`,
+    );
 
-const seen = async (key: Key, residentId: string, study: string) => (await client(key).history(residentId)).studies.find(({ studyInstanceUid }) => studyInstanceUid === uid(study));
+const seen = async (key: Key, residentId: string, study: string) =>
+  (await client(key).history(residentId)).studies.find(({ studyInstanceUid }) => studyInstanceUid === uid(study));
 
 test('a denial of the holder ends what it is sending at once', async () => {
   const person = somebody();
   for (let number = 1; number <= 40; number += 1) {
-    await hold('m', makeInstance({ study: uid('denied'), series: uid('denied series'), sop: uid(`denied ${number}`), instanceNumber: number, fill: number, patientId: 'M-denied', residentId: person, pixelBytes: 1_000_000 }), number === 40);
+    await hold(
+      'm',
+      makeInstance({
+        study: uid('denied'),
+        series: uid('denied series'),
+        sop: uid(`denied ${number}`),
+        instanceNumber: number,
+        fill: number,
+        patientId: 'M-denied',
+        residentId: person,
+        pixelBytes: 1_000_000,
+      }),
+      number === 40,
+    );
   }
   await client('c').recordConsent({ personId: person });
   const denial = { kind: 'node', value: rooms('c').federation.nodeId } as const;
@@ -91,13 +136,19 @@ test('a copy may not be read after its consent has run out; a new consent lets i
   expect(await read('c', 'expires')).toBe('read');
   await until(async () => (await read('c', 'expires')) !== 'read', 'the end of the consent', 15_000);
   expect(await read('c', 'expires')).toMatch(/^COPY_LOCKED: .* has run out/);
-  expect(await seen('c', person, 'expires')).toMatchObject({ held: 'copy', locked: true, consent: 'refused', consentReason: 'CONSENT_EXPIRED' });
+  expect(await seen('c', person, 'expires')).toMatchObject({
+    held: 'copy',
+    locked: true,
+    consent: 'refused',
+    consentReason: 'CONSENT_EXPIRED',
+  });
   await client('c').recordConsent({ personId: person });
   expect(await seen('c', person, 'expires')).toMatchObject({ held: 'copy', locked: true, consent: 'allowed' });
   expect(await fetchTo('c', person, 'expires')).toBe('done');
   expect(await read('c', 'expires')).toBe('read');
   const exports: number[] = [];
-  for await (const { type, study, instances } of network.hospital('c').node.audit.entries()) if (type === 'EXPORT' && study === uid('expires')) exports.push(instances ?? 0);
+  for await (const { type, study, instances } of network.hospital('c').node.audit.entries())
+    if (type === 'EXPORT' && study === uid('expires')) exports.push(instances ?? 0);
   expect(exports).toEqual([1]);
 });
 
@@ -111,13 +162,19 @@ test('a copy whose consent was revoked in the instant before its node died is lo
   await client('m').revokeConsent({ consentId });
   const { consent, federation } = rooms('m');
   const known = await consent.knownFor(await federation.patientKeys([parsePersonId(person)]));
-  keepWithoutActing(join(folder, 'c', 'consent.sqlite'), known.find(({ status }) => status === 'revoked')!);
+  keepWithoutActing(
+    join(folder, 'c', 'consent.sqlite'),
+    known.find(({ status }) => status === 'revoked')!,
+  );
   await network.stopIndex();
   await network.hospital('c').restart();
   await until(async () => (await read('c', 'died')) !== 'read', 'the lock', 10_000);
   expect(await read('c', 'died')).toMatch(/^COPY_LOCKED: .*withdrawn/);
   await network.startIndex();
-  await until(() => rooms('c').federation.channel.state().state === 'connected' && rooms('m').federation.channel.state().state === 'connected', 'both to be back');
+  await until(
+    () => rooms('c').federation.channel.state().state === 'connected' && rooms('m').federation.channel.state().state === 'connected',
+    'both to be back',
+  );
 });
 
 test('who refused under one id has refused under the other', async () => {
@@ -139,7 +196,9 @@ test('a member that sends recalls which nobody signed leaves no trace and stops 
     Promise.allSettled(Array.from({ length: 6 }, () => rooms('m').mesh.deliverRecall(to, forged))),
     Promise.allSettled(Array.from({ length: 6 }, () => client('c').history(person))),
   ]);
-  expect(recalls.map((recall) => (recall.status === 'rejected' ? (recall.reason as { reason: string }).reason : 'taken'))).toEqual(Array(6).fill('SIGNATURE_INVALID'));
+  expect(recalls.map((recall) => (recall.status === 'rejected' ? (recall.reason as { reason: string }).reason : 'taken'))).toEqual(
+    Array(6).fill('SIGNATURE_INVALID'),
+  );
   expect(histories.every(({ status }) => status === 'fulfilled')).toBe(true);
   for await (const { type } of network.hospital('c').node.audit.entries()) expect(type).not.toBe('RECALL');
 });
@@ -147,8 +206,12 @@ test('a member that sends recalls which nobody signed leaves no trace and stops 
 /** What stands in the database of a node that died between the row and the lock. */
 function keepWithoutActing(file: string, statement: ConsentStatement): void {
   const database = new DatabaseSync(file);
-  database.prepare('INSERT INTO consent_statement (hash, compact, writer, seq, consent_id, status, received_epoch_ms) VALUES (?, ?, ?, ?, ?, ?, ?)')
+  database
+    .prepare(
+      'INSERT INTO consent_statement (hash, compact, writer, seq, consent_id, status, received_epoch_ms) VALUES (?, ?, ?, ?, ?, ?, ?)',
+    )
     .run(statement.hash, statement.compact, statement.writer, statement.seq, statement.consentId, statement.status, systemClock.now());
-  for (const { key, epoch } of statement.patientKeys) database.prepare('INSERT OR IGNORE INTO consent_patient VALUES (?, ?, ?)').run(key, epoch, statement.hash);
+  for (const { key, epoch } of statement.patientKeys)
+    database.prepare('INSERT OR IGNORE INTO consent_patient VALUES (?, ?, ?)').run(key, epoch, statement.hash);
   database.close();
 }

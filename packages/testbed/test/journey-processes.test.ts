@@ -7,15 +7,28 @@ import { CT_AT_A, DX_AT_C, WANG } from '../src/demo/cast.ts';
 import { sendAll } from '../src/modality.ts';
 import { type Finished, runCommand, type Served, serve, type ServedNode, serveNode, untilReady } from '../src/processes.ts';
 
-const FREE_PORTS = { MERIDIAN_DIMSE_PORT: '0', MERIDIAN_HTTP_PORT: '0', MERIDIAN_PEER_PORT: '0', MERIDIAN_QUIET_TIME_MS: '1000', MERIDIAN_RELEASED_QUIET_TIME_MS: '200', MERIDIAN_MINIMUM_FREE_DISK: '0.001', MERIDIAN_LOG_LEVEL: 'warn', LANG: 'C.UTF-8' };
+const FREE_PORTS = {
+  MERIDIAN_DIMSE_PORT: '0',
+  MERIDIAN_HTTP_PORT: '0',
+  MERIDIAN_PEER_PORT: '0',
+  MERIDIAN_QUIET_TIME_MS: '1000',
+  MERIDIAN_RELEASED_QUIET_TIME_MS: '200',
+  MERIDIAN_MINIMUM_FREE_DISK: '0.001',
+  MERIDIAN_LOG_LEVEL: 'warn',
+  LANG: 'C.UTF-8',
+};
 const CT = { ...CT_AT_A, slices: 12, size: 128 };
 const STUDY = studyUidOf(CT);
 
 let root = '';
 let index: Served | undefined;
 const nodes = new Map<'a' | 'c', ServedNode>();
-const env = (key: 'a' | 'c'): Record<string, string> => ({ ...FREE_PORTS, MERIDIAN_ASSIGNING_AUTHORITY: key === 'a' ? 'YUNLING' : 'BINHAI' });
-const meridian = (key: 'a' | 'c', ...args: string[]): Promise<Finished> => runCommand('meridian', [...args, '--data', join(root, key)], { env: env(key) });
+const env = (key: 'a' | 'c'): Record<string, string> => ({
+  ...FREE_PORTS,
+  MERIDIAN_ASSIGNING_AUTHORITY: key === 'a' ? 'YUNLING' : 'BINHAI',
+});
+const meridian = (key: 'a' | 'c', ...args: string[]): Promise<Finished> =>
+  runCommand('meridian', [...args, '--data', join(root, key)], { env: env(key) });
 const meridianIndex = (...args: string[]): Promise<Finished> => runCommand('meridian-index', [...args, '--data', join(root, 'index')]);
 
 /** The one JSON object that --json promises as the last line. */
@@ -57,8 +70,12 @@ test('the operator makes an index and hospitals join it by the link, once', asyn
 
 test('a study sent to one hospital is found, refused, consented, fetched and served at the other', async () => {
   const [a, c] = [nodes.get('a'), nodes.get('c')];
-  await sendAll({ host: '127.0.0.1', port: a?.ports['dimse'] ?? 0, callingAeTitle: 'CT1', calledAeTitle: 'MERIDIAN' }, [...generateStudy(CT)]);
-  await sendAll({ host: '127.0.0.1', port: c?.ports['dimse'] ?? 0, callingAeTitle: 'DX1', calledAeTitle: 'MERIDIAN' }, [...generateStudy({ ...DX_AT_C, size: 64 })]);
+  await sendAll({ host: '127.0.0.1', port: a?.ports['dimse'] ?? 0, callingAeTitle: 'CT1', calledAeTitle: 'MERIDIAN' }, [
+    ...generateStudy(CT),
+  ]);
+  await sendAll({ host: '127.0.0.1', port: c?.ports['dimse'] ?? 0, callingAeTitle: 'DX1', calledAeTitle: 'MERIDIAN' }, [
+    ...generateStudy({ ...DX_AT_C, size: 64 }),
+  ]);
 
   let found: Record<string, unknown> = {};
   for (let tries = 0; tries < 100; tries += 1) {
@@ -73,10 +90,14 @@ test('a study sent to one hospital is found, refused, consented, fetched and ser
   expect(refused.code).toBe(1);
   expect(lastLine(refused)).toMatchObject({ ok: false, reason: 'NO_CONSENT' });
 
-  expect(await meridian('c', 'consent', 'record', WANG.residentId, '--this-hospital', '--days', '7', '--clerk', 'Chen')).toMatchObject({ code: 0 });
+  expect(await meridian('c', 'consent', 'record', WANG.residentId, '--this-hospital', '--days', '7', '--clerk', 'Chen')).toMatchObject({
+    code: 0,
+  });
   const fetched = await meridian('c', 'fetch', WANG.residentId, STUDY, '--json');
   expect(fetched).toMatchObject({ code: 0 });
-  const metadata = (await (await fetch(`${c?.apiUrl}/dicomweb/studies/${STUDY}/metadata`, { headers: { accept: 'application/dicom+json' } })).json()) as readonly Record<string, { Value?: readonly unknown[] }>[];
+  const metadata = (await (
+    await fetch(`${c?.apiUrl}/dicomweb/studies/${STUDY}/metadata`, { headers: { accept: 'application/dicom+json' } })
+  ).json()) as readonly Record<string, { Value?: readonly unknown[] }>[];
   expect(metadata).toHaveLength(12);
   expect(metadata[0]?.['00100020']?.Value).toEqual(['C-5582']);
 
@@ -103,7 +124,12 @@ test('nothing that a node or the index wrote can be read by another account', ()
 });
 
 test('wrong input gets a plain sentence, an exit code and no stack', async () => {
-  const wrongDigit = await meridian('c', 'history', `${WANG.residentId.slice(0, 17)}${WANG.residentId.endsWith('1') ? '2' : '1'}`, '--json');
+  const wrongDigit = await meridian(
+    'c',
+    'history',
+    `${WANG.residentId.slice(0, 17)}${WANG.residentId.endsWith('1') ? '2' : '1'}`,
+    '--json',
+  );
   expect(wrongDigit.code).not.toBe(0);
   expect(lastLine(wrongDigit)).toMatchObject({ ok: false, reason: 'PERSON_ID_CHECK_DIGIT' });
   expect(wrongDigit.stderr).not.toMatch(/\n\s+at /);

@@ -46,7 +46,9 @@ test('two people with one local id stay two people', () => {
 
 test('the index holds no person id, name or birth date, and the same search finds them at a node', () => {
   const people = [WANG, LI];
-  const words = people.flatMap((person) => [person.residentId, person.birthDate, ...person.name.split(/[=^]/), person.name, 'B-20931', 'C-5582', 'P1001']).filter(isTelling);
+  const words = people
+    .flatMap((person) => [person.residentId, person.birthDate, ...person.name.split(/[=^]/), person.name, 'B-20931', 'C-5582', 'P1001'])
+    .filter(isTelling);
   const inGb18030 = people.map((person) => gb18030().encode(person.name.split('^').at(-1) ?? ''));
   expect(findInDatabase(network.index.databasePath, words, inGb18030)).toEqual([]);
 

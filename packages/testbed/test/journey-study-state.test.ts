@@ -14,13 +14,36 @@ import type { Person } from '../src/data/studies.ts';
 import type { HistoryStudy, Transfer } from '../src/hospital-client.ts';
 import { openModality } from '../src/modality.ts';
 import { type Hospital, type Network, openNetwork } from '../src/network.ts';
-import { assertReturned, type Image, image, keepLog, leaks, leaksIn, Ledger, postJson, send, study, until, wordsOf } from './hostile-parts.ts';
+import {
+  assertReturned,
+  type Image,
+  image,
+  keepLog,
+  leaks,
+  leaksIn,
+  Ledger,
+  postJson,
+  send,
+  study,
+  until,
+  wordsOf,
+} from './hostile-parts.ts';
 
 const MIB = 1024 * 1024;
-const SUN: Person & { residentId: string } = { name: 'Sun^Shuzhen=孙^淑珍', birthDate: '19510306', sex: 'F', residentId: madeUpResidentId('19510306', 226) };
+const SUN: Person & { residentId: string } = {
+  name: 'Sun^Shuzhen=孙^淑珍',
+  birthDate: '19510306',
+  sex: 'F',
+  residentId: madeUpResidentId('19510306', 226),
+};
 /** The same resident id, registered by another hospital with what it heard. */
 const MISHEARD: Person = { name: 'Sun^Shuzheng=孙^树正', birthDate: '19510603', sex: 'M', residentId: SUN.residentId };
-const ZHOU: Person & { residentId: string } = { name: 'Zhou^Dawei=周^大伟', birthDate: '19790914', sex: 'M', residentId: madeUpResidentId('19790914', 771) };
+const ZHOU: Person & { residentId: string } = {
+  name: 'Zhou^Dawei=周^大伟',
+  birthDate: '19790914',
+  sex: 'M',
+  residentId: madeUpResidentId('19790914', 771),
+};
 const FOREIGNER: Person = { name: 'Okonkwo^Adaeze', birthDate: '19930121', sex: 'F' };
 const SHARED_ID = 'ST-40017-X';
 const PLAN = [
@@ -39,7 +62,14 @@ let network: Network<'a' | 'b' | 'c'>;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'meridian-states-'));
-  network = await openNetwork({ folder, hospitals: PLAN, quietTimeMs: 400, releasedQuietTimeMs: 200, parts: { log: log.log }, indexLog: log.log });
+  network = await openNetwork({
+    folder,
+    hospitals: PLAN,
+    quietTimeMs: 400,
+    releasedQuietTimeMs: 200,
+    parts: { log: log.log },
+    indexLog: log.log,
+  });
 }, 60_000);
 
 afterAll(async () => {
@@ -69,7 +99,13 @@ test('a study is not complete while an association that carries it is open; a la
   const [a, c] = [network.hospital('a'), network.hospital('c')];
   const images = study({ study: 'slow', count: 3, person: SUN, patientId: SHARED_ID });
   const uid = images[0]!.studyInstanceUid;
-  const modality = await openModality({ host: '127.0.0.1', port: a.dimsePort, callingAeTitle: 'CT1', calledAeTitle: a.aeTitle, storage: images });
+  const modality = await openModality({
+    host: '127.0.0.1',
+    port: a.dimsePort,
+    callingAeTitle: 'CT1',
+    calledAeTitle: a.aeTitle,
+    storage: images,
+  });
   // A second association that comes and goes with a part of the same study closes nothing.
   expect(await modality.store(images[0]!)).toBe(0);
   expect(await send(a, [images[1]!])).toEqual([0]);
@@ -110,7 +146,8 @@ test('the study of a person without national id stays local, and equal local ids
   const advertised = image({ study: 'slow', person: SUN, patientId: SHARED_ID }).studyInstanceUid;
   expect(findInDatabase(network.index.databasePath, [advertised]).length).toBeGreaterThan(0);
 
-  const names = async (hospital: Hospital): Promise<string> => JSON.stringify(await hospital.client.searchStudies(`?PatientID=${SHARED_ID}`));
+  const names = async (hospital: Hospital): Promise<string> =>
+    JSON.stringify(await hospital.client.searchStudies(`?PatientID=${SHARED_ID}`));
   expect(await names(a)).toMatch(/淑珍/);
   expect(await names(a)).not.toMatch(/大伟|Okonkwo/);
   expect(await names(b)).not.toMatch(/大伟|淑珍/);
@@ -136,16 +173,23 @@ test('a fetched study is served under the local id and never under the one it ca
   await c.client.fetchStudy({ personId: SUN.residentId, studyInstanceUid: uid });
   const copy = await studyAt(c, SUN, uid);
   expect(copy?.held).toBe('copy');
-  expect(copy?.mismatch).toEqual(expect.arrayContaining([
-    { field: 'sex', local: 'M', fetched: 'F' },
-    { field: 'birthDate', local: '19510603', fetched: '19510306' },
-    expect.objectContaining({ field: 'name' }),
-  ]));
-  expect((await studyAt(c, SUN, image({ study: 'misheard', person: MISHEARD, patientId: 'x' }).studyInstanceUid))?.mismatch).toBeUndefined();
-  const under = async (patientId: string): Promise<string[]> => (await c.client.searchStudies(`?PatientID=${patientId}`)).map((row) => String(row['0020000D']?.Value?.[0]));
+  expect(copy?.mismatch).toEqual(
+    expect.arrayContaining([
+      { field: 'sex', local: 'M', fetched: 'F' },
+      { field: 'birthDate', local: '19510603', fetched: '19510306' },
+      expect.objectContaining({ field: 'name' }),
+    ]),
+  );
+  expect(
+    (await studyAt(c, SUN, image({ study: 'misheard', person: MISHEARD, patientId: 'x' }).studyInstanceUid))?.mismatch,
+  ).toBeUndefined();
+  const under = async (patientId: string): Promise<string[]> =>
+    (await c.client.searchStudies(`?PatientID=${patientId}`)).map((row) => String(row['0020000D']?.Value?.[0]));
   expect(await under('ST-40018-Y')).toContain(uid);
   expect(await under(SHARED_ID)).not.toContain(uid);
-  const metadata = JSON.parse((await c.client.bytes(`/dicomweb/studies/${uid}/metadata`, 'application/dicom+json')).body.toString()) as Record<string, { Value?: unknown[] }>[];
+  const metadata = JSON.parse(
+    (await c.client.bytes(`/dicomweb/studies/${uid}/metadata`, 'application/dicom+json')).body.toString(),
+  ) as Record<string, { Value?: unknown[] }>[];
   for (const one of metadata) {
     expect(one['00100020']?.Value).toEqual(['ST-40018-Y']);
     expect(JSON.stringify(one['04000561'])).toContain(SHARED_ID);
@@ -173,7 +217,8 @@ async function untilUnderWay(hospital: Hospital, uid: string): Promise<void> {
   await until(async () => ((await transferOf(hospital, uid))?.progress?.instancesVerified ?? 0) >= 3, 'the first images of the copy');
 }
 
-const sopsHeld = async (hospital: Hospital, uid: string): Promise<string[]> => (await hospital.node.store.studies.instancesOf(uid)).map((row) => row.sopInstanceUid);
+const sopsHeld = async (hospital: Hospital, uid: string): Promise<string[]> =>
+  (await hospital.node.store.studies.instancesOf(uid)).map((row) => row.sopInstanceUid);
 
 test('a node that is restarted in the middle of a fetch goes on by itself, where it was', async () => {
   const [b, c] = [network.hospital('b'), network.hospital('c')];
@@ -215,7 +260,12 @@ test('a revocation at any hospital stops a running transfer within ten seconds, 
   const uid = LARGE_TOO[0]!.studyInstanceUid;
   const { federation, peerHost } = rooms('c');
   const { grant } = await federation.channel.call('grants', 'issueGrant', {
-    patientKeys: await federation.patientKeys([parsePersonId(ZHOU.residentId)]), holderNode: rooms('b').federation.nodeId, studyInstanceUids: [uid], purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 'local-operator', role: 'viewer',
+    patientKeys: await federation.patientKeys([parsePersonId(ZHOU.residentId)]),
+    holderNode: rooms('b').federation.nodeId,
+    studyInstanceUids: [uid],
+    purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT,
+    subject: 'local-operator',
+    role: 'viewer',
   });
   // An asker that reads slowly, so that bytes are in flight for as long as it takes.
   const stream = await peerHost.dial(rooms('b').federation.nodeId, TRANSFER_PROTOCOL, AbortSignal.timeout(10_000));
@@ -264,7 +314,14 @@ test('a revocation at any hospital stops a running transfer within ten seconds, 
   expect(rooms('b').transfers.running()).toEqual([]);
   expect(log.lines.some((line) => line.includes('"event":"transfer.ended"') && line.includes('CONSENT_REVOKED'))).toBe(true);
   stream.abort('done');
-  await until(() => readFileSync(join(folder, 'b/audit/audit.jsonl'), 'utf8').split('\n').some((line) => line.includes('"RELEASE"') && line.includes(uid) && line.includes('CONSENT_REVOKED')), 'the end of the release in the audit log', 10_000);
+  await until(
+    () =>
+      readFileSync(join(folder, 'b/audit/audit.jsonl'), 'utf8')
+        .split('\n')
+        .some((line) => line.includes('"RELEASE"') && line.includes(uid) && line.includes('CONSENT_REVOKED')),
+    'the end of the release in the audit log',
+    10_000,
+  );
   // Neither the grant, which is still in its time, nor a new one opens it again.
   const again = await peerHost.dial(rooms('b').federation.nodeId, TRANSFER_PROTOCOL, AbortSignal.timeout(10_000));
   again.send(encodeStep({ $case: 'hello', value: { grant: { compact: grant!.compact }, studyInstanceUid: uid, codings: ['identity'] } }));
@@ -274,7 +331,9 @@ test('a revocation at any hospital stops a running transfer within ten seconds, 
     answers.push(step?.$case === 'close' ? step.value.reason : (step?.$case ?? ''));
   }
   expect(answers).toEqual(['CONSENT_REVOKED']);
-  await expect(c.client.fetchStudy({ personId: ZHOU.residentId, studyInstanceUid: uid })).rejects.toMatchObject({ reason: 'CONSENT_REVOKED' });
+  await expect(c.client.fetchStudy({ personId: ZHOU.residentId, studyInstanceUid: uid })).rejects.toMatchObject({
+    reason: 'CONSENT_REVOKED',
+  });
 }, 60_000);
 
 test('a copy that was running when consent was withdrawn ends by itself, and what had arrived is locked', async () => {
@@ -293,14 +352,19 @@ test('a copy that was running when consent was withdrawn ends by itself, and wha
   expect(held.length).toBeLessThan(LARGE_TOO.length);
   await until(async () => (await rowOf(c, uid))?.locked === true, 'the lock', 10_000);
   const one = LARGE_TOO.find((each) => held.includes(each.sopInstanceUid))!;
-  for (const [path, accept] of pathsOf(one)) await expect(c.client.bytes(path, accept)).rejects.toMatchObject({ status: 403, reason: 'COPY_LOCKED' });
+  for (const [path, accept] of pathsOf(one))
+    await expect(c.client.bytes(path, accept)).rejects.toMatchObject({ status: 403, reason: 'COPY_LOCKED' });
   await new Promise((wait) => setTimeout(wait, 500));
   expect(await sopsHeld(c, uid)).toHaveLength(held.length);
   // The earlier copies under the withdrawn consent are locked too; the sender's own archive is untouched.
-  await expect(c.client.bytes(`/dicomweb/studies/${LARGE[0]!.studyInstanceUid}/metadata`, 'application/dicom+json')).rejects.toMatchObject({ reason: 'COPY_LOCKED' });
+  await expect(c.client.bytes(`/dicomweb/studies/${LARGE[0]!.studyInstanceUid}/metadata`, 'application/dicom+json')).rejects.toMatchObject({
+    reason: 'COPY_LOCKED',
+  });
   // A restart unlocks nothing and starts nothing.
   await c.restart();
-  await expect(c.client.bytes(`/dicomweb/studies/${uid}/metadata`, 'application/dicom+json')).rejects.toMatchObject({ reason: 'COPY_LOCKED' });
+  await expect(c.client.bytes(`/dicomweb/studies/${uid}/metadata`, 'application/dicom+json')).rejects.toMatchObject({
+    reason: 'COPY_LOCKED',
+  });
   await new Promise((wait) => setTimeout(wait, 500));
   expect(await sopsHeld(c, uid)).toHaveLength(held.length);
 }, 60_000);
@@ -321,5 +385,7 @@ function pathsOf(one: Image): readonly (readonly [string, string])[] {
 test('after all of it nothing that was accepted is lost, and no line of any log tells of a patient', async () => {
   expect(await ledger.assertNothingLost()).toBeGreaterThan(110);
   expect(leaks(log.lines, WORDS)).toEqual([]);
-  expect(leaksIn([...PLAN.map(({ key }) => join(folder, key, 'audit/audit.jsonl')), join(folder, 'index/audit/audit.jsonl')], WORDS)).toEqual([]);
+  expect(
+    leaksIn([...PLAN.map(({ key }) => join(folder, key, 'audit/audit.jsonl')), join(folder, 'index/audit/audit.jsonl')], WORDS),
+  ).toEqual([]);
 }, 60_000);

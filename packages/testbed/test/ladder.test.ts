@@ -6,7 +6,10 @@ import { expect, test } from '@jest/globals';
 import { repositoryFolder } from '@meridian/shared/testing/needs';
 
 interface Report {
-  readonly summary: { readonly totalCruised: number; readonly violations: readonly { readonly rule: { readonly name: string }; readonly from: string; readonly to: string }[] };
+  readonly summary: {
+    readonly totalCruised: number;
+    readonly violations: readonly { readonly rule: { readonly name: string }; readonly from: string; readonly to: string }[];
+  };
 }
 
 /** Runs the project's own rules over a small tree of files. */
@@ -19,11 +22,15 @@ function cruise(files: Readonly<Record<string, string>>): Report {
       mkdirSync(dirname(join(folder, path)), { recursive: true });
       writeFileSync(join(folder, path), source);
     }
-    const done = spawnSync(join(repositoryFolder, 'node_modules/.bin/depcruise'), ['packages', '--config', join(repositoryFolder, '.dependency-cruiser.cjs'), '--output-type', 'json'], {
-      cwd: folder,
-      encoding: 'utf8',
-      maxBuffer: 1 << 26,
-    });
+    const done = spawnSync(
+      join(repositoryFolder, 'node_modules/.bin/depcruise'),
+      ['packages', '--config', join(repositoryFolder, '.dependency-cruiser.cjs'), '--output-type', 'json'],
+      {
+        cwd: folder,
+        encoding: 'utf8',
+        maxBuffer: 1 << 26,
+      },
+    );
     return JSON.parse(done.stdout) as Report;
   } finally {
     rmSync(folder, { recursive: true, force: true });

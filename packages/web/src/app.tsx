@@ -35,8 +35,20 @@ export function App(): ReactNode {
         <Find onFound={setPersonId} />
       ) : (
         <div className="columns">
-          <History personId={personId} purpose={purpose} hospitals={node.data?.hospitals.length ?? 0} transfers={transfers} onOpen={setOpened} onChange={() => setPersonId(undefined)} />
-          <ConsentPanel personId={personId} hospitalName={node.data?.hospitalName ?? words.thisHospital} purpose={purpose} joined={node.data?.joined ?? true} />
+          <History
+            personId={personId}
+            purpose={purpose}
+            hospitals={node.data?.hospitals.length ?? 0}
+            transfers={transfers}
+            onOpen={setOpened}
+            onChange={() => setPersonId(undefined)}
+          />
+          <ConsentPanel
+            personId={personId}
+            hospitalName={node.data?.hospitalName ?? words.thisHospital}
+            purpose={purpose}
+            joined={node.data?.joined ?? true}
+          />
         </div>
       )}
     </Shell>

@@ -9,7 +9,10 @@ export function dateOfDa(date: string | undefined): string {
 export function momentText(epochMs: number, language: Language): string {
   const at = new Date(epochMs);
   const today = at.toDateString() === new Date().toDateString();
-  return new Intl.DateTimeFormat(language, today ? { hour: '2-digit', minute: '2-digit', hour12: false } : { dateStyle: 'medium', timeStyle: 'short', hour12: false }).format(at);
+  return new Intl.DateTimeFormat(
+    language,
+    today ? { hour: '2-digit', minute: '2-digit', hour12: false } : { dateStyle: 'medium', timeStyle: 'short', hour12: false },
+  ).format(at);
 }
 
 /** A day, in words of the language. */

@@ -15,7 +15,9 @@ export function Problem({ error, onRetry }: { readonly error: Error; readonly on
   const reason = error instanceof ApiProblem ? error.reason : 'UNEXPECTED';
   return (
     <div className="notice notice-bad" role="alert">
-      <span className="shape" aria-hidden="true">▲</span>
+      <span className="shape" aria-hidden="true">
+        ▲
+      </span>
       <div>
         <p>{problemText({ reason, message: error.message }, words)}</p>
         <p className="muted small">{words.errorCode(reason)}</p>

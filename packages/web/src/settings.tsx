@@ -19,7 +19,7 @@ const CATALOGUES: Readonly<Record<Language, Words>> = { en, 'zh-CN': zhCN };
 
 /** Language and theme of whoever sits here; kept in this browser. Nothing of a patient is ever kept. */
 export function SettingsProvider({ children }: { readonly children: ReactNode }): ReactNode {
-  const [language, setLanguage] = useState<Language>(() => (kept('language') ?? navigator.language).startsWith('zh') ? 'zh-CN' : 'en');
+  const [language, setLanguage] = useState<Language>(() => ((kept('language') ?? navigator.language).startsWith('zh') ? 'zh-CN' : 'en'));
   const [theme, setTheme] = useState<Theme>(() => themeOf(kept('theme')));
   useEffect(() => {
     document.documentElement.lang = language;

@@ -18,7 +18,9 @@ export function Shell({ node, nodeError, purpose, onPurpose, children }: ShellPr
   const { words, language, theme, setLanguage, setTheme } = useSettings();
   return (
     <>
-      <a className="skip" href="#content">{words.skip}</a>
+      <a className="skip" href="#content">
+        {words.skip}
+      </a>
       <header className="bar">
         <img src="/mark.svg" width="32" height="32" alt="" />
         <div className="bar-who">
@@ -29,14 +31,22 @@ export function Shell({ node, nodeError, purpose, onPurpose, children }: ShellPr
           <label>
             <span className="muted small">{words.purpose}</span>
             <select value={purpose} onChange={(event) => onPurpose(event.target.value as Purpose)}>
-              {PURPOSES.map((code) => <option key={code} value={code}>{words.purposes[code]}</option>)}
+              {PURPOSES.map((code) => (
+                <option key={code} value={code}>
+                  {words.purposes[code]}
+                </option>
+              ))}
             </select>
           </label>
           <label>
             <span className="muted small">{words.language}</span>
             <select value={language} onChange={(event) => setLanguage(event.target.value as Language)}>
-              <option value="en" lang="en">English</option>
-              <option value="zh-CN" lang="zh-CN">简体中文</option>
+              <option value="en" lang="en">
+                English
+              </option>
+              <option value="zh-CN" lang="zh-CN">
+                简体中文
+              </option>
             </select>
           </label>
           <label>
@@ -50,7 +60,9 @@ export function Shell({ node, nodeError, purpose, onPurpose, children }: ShellPr
         </div>
       </header>
       <Banner node={node} nodeError={nodeError} />
-      <main id="content" tabIndex={-1}>{children}</main>
+      <main id="content" tabIndex={-1}>
+        {children}
+      </main>
       <footer className="foot muted small">
         {node !== undefined && (
           <>
@@ -67,7 +79,11 @@ export function Shell({ node, nodeError, purpose, onPurpose, children }: ShellPr
   function IndexState({ node: current }: { readonly node: NodeView }): ReactNode {
     if (!current.joined) return <span>○ {words.notJoined}</span>;
     if (current.index === undefined) return null;
-    return current.index.state === 'connected' ? <span>● {words.indexConnected}</span> : <span>▲ {words.indexUnreachable(momentText(current.index.sinceEpochMs, language))}</span>;
+    return current.index.state === 'connected' ? (
+      <span>● {words.indexConnected}</span>
+    ) : (
+      <span>▲ {words.indexUnreachable(momentText(current.index.sinceEpochMs, language))}</span>
+    );
   }
 }
 
@@ -76,9 +92,21 @@ function Banner({ node, nodeError }: Pick<ShellProps, 'node' | 'nodeError'>): Re
   const { words, language } = useSettings();
   const index = node?.index;
   const text =
-    nodeError !== null ? words.nodeDown
-    : node?.storage.readOnly === true ? words.readOnly
-    : index?.state === 'unreachable' ? words.indexUnreachable(momentText(index.sinceEpochMs, language))
-    : undefined;
-  return <div className="banner-slot" role="status">{text !== undefined && <p className="banner"><span aria-hidden="true">▲ </span>{text}</p>}</div>;
+    nodeError !== null
+      ? words.nodeDown
+      : node?.storage.readOnly === true
+        ? words.readOnly
+        : index?.state === 'unreachable'
+          ? words.indexUnreachable(momentText(index.sinceEpochMs, language))
+          : undefined;
+  return (
+    <div className="banner-slot" role="status">
+      {text !== undefined && (
+        <p className="banner">
+          <span aria-hidden="true">▲ </span>
+          {text}
+        </p>
+      )}
+    </div>
+  );
 }

@@ -1,6 +1,10 @@
 import { MeshError } from '@meridian/shared/errors';
 import type { PatientKey } from '@meridian/shared/generated/meridian/v1/common';
-import { ConsentServiceService, type ConsentServiceServer, type ListConsentsResponse } from '@meridian/shared/generated/meridian/v1/consent';
+import {
+  ConsentServiceService,
+  type ConsentServiceServer,
+  type ListConsentsResponse,
+} from '@meridian/shared/generated/meridian/v1/consent';
 import { unaryHandler } from '@meridian/shared/grpc';
 import type { NodeId } from '@meridian/shared/identifiers';
 import type { Logger } from '@meridian/shared/log';
@@ -15,13 +19,24 @@ const MAX_PATIENT_KEYS = 16;
 const KEYS_OF_A_STEP = 256;
 
 /** The consent RPCs. */
-export function consentService(parts: RecordConsentParts & { readonly gate: CallerGate; readonly log: Logger }): { definition: typeof ConsentServiceService; implementation: ConsentServiceServer } {
+export function consentService(parts: RecordConsentParts & { readonly gate: CallerGate; readonly log: Logger }): {
+  definition: typeof ConsentServiceService;
+  implementation: ConsentServiceServer;
+} {
   const { gate, log } = parts;
   return {
     definition: ConsentServiceService,
     implementation: {
-      recordConsent: unaryHandler({ log, authenticate: gate.authenticate, handle: (request, { caller }) => recordConsent(parts, request, caller.nodeId) }),
-      listConsents: unaryHandler({ log, authenticate: gate.authenticate, handle: (request) => listConsents(parts.database, request.patientKeys) }),
+      recordConsent: unaryHandler({
+        log,
+        authenticate: gate.authenticate,
+        handle: (request, { caller }) => recordConsent(parts, request, caller.nodeId),
+      }),
+      listConsents: unaryHandler({
+        log,
+        authenticate: gate.authenticate,
+        handle: (request) => listConsents(parts.database, request.patientKeys),
+      }),
     },
   };
 }
@@ -37,7 +52,10 @@ export function patientKeysOfRequest(keys: readonly PatientKey[]): Buffer[] {
  * that was signed before the study arrived. Each statement is told once to each node.
  * @returns whether there was anything to tell.
  */
-export async function tellNewHolder(database: IndexDatabase, holder: { readonly nodeId: NodeId; readonly patientKeys: readonly Uint8Array[]; readonly atEpochMs: number }): Promise<boolean> {
+export async function tellNewHolder(
+  database: IndexDatabase,
+  holder: { readonly nodeId: NodeId; readonly patientKeys: readonly Uint8Array[]; readonly atEpochMs: number },
+): Promise<boolean> {
   const keys = [...new Map(holder.patientKeys.map((key) => [Buffer.from(key).toString('hex'), Buffer.from(key)])).values()];
   let told = false;
   for (let start = 0; start < keys.length; start += KEYS_OF_A_STEP) {
@@ -47,7 +65,13 @@ export async function tellNewHolder(database: IndexDatabase, holder: { readonly 
     await database.write.transaction().execute(async (transaction) => {
       // Asked again inside the transaction: another call may have told it meanwhile.
       for (const { hash, compact } of await untold(transaction, holder.nodeId, step)) {
-        await addNotices(transaction, { nodeIds: [holder.nodeId], kind: 'consent', subject: hash, payload: Buffer.from(compact, 'utf8'), atEpochMs: holder.atEpochMs });
+        await addNotices(transaction, {
+          nodeIds: [holder.nodeId],
+          kind: 'consent',
+          subject: hash,
+          payload: Buffer.from(compact, 'utf8'),
+          atEpochMs: holder.atEpochMs,
+        });
       }
     });
   }
@@ -62,7 +86,17 @@ async function untold(connection: IndexConnection, nodeId: NodeId, keys: readonl
     .distinct()
     .where('consent_patient.patient_key', 'in', [...keys])
     .where('consent.writer', '!=', nodeId)
-    .where((where) => where.not(where.exists(where.selectFrom('notice').select('notice.seq').where('notice.node_id', '=', nodeId).whereRef('notice.subject', '=', 'consent.hash'))))
+    .where((where) =>
+      where.not(
+        where.exists(
+          where
+            .selectFrom('notice')
+            .select('notice.seq')
+            .where('notice.node_id', '=', nodeId)
+            .whereRef('notice.subject', '=', 'consent.hash'),
+        ),
+      ),
+    )
     .execute();
 }
 

@@ -39,7 +39,13 @@ export async function statementsOf(connection: IndexConnection, patientKeys: rea
  * What the one evaluator says of a study. A request may name several patient keys, so statements are taken by the keys of
  * the study, never by those of the request: another person's consent opens nothing.
  */
-export function decide(input: { readonly statements: StatementsByKey; readonly study: StudyScope; readonly askingNode: NodeId; readonly purpose: Purpose; readonly atEpochMs: number }): ConsentDecision {
+export function decide(input: {
+  readonly statements: StatementsByKey;
+  readonly study: StudyScope;
+  readonly askingNode: NodeId;
+  readonly purpose: Purpose;
+  readonly atEpochMs: number;
+}): ConsentDecision {
   const { study } = input;
   return evaluateConsent({
     statements: study.patientKeys.flatMap((key) => input.statements.get(key) ?? []),

@@ -29,13 +29,21 @@ export interface RecordConsentParts {
  *   CONSENT_SIGNER_UNKNOWN | CONSENT_FOREIGN_WRITER, FAILED_PRECONDITION / CONSENT_SEQ_REUSED,
  *   RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS
  */
-export async function recordConsent(parts: RecordConsentParts, request: RecordConsentRequest, caller: NodeId): Promise<RecordConsentResponse> {
+export async function recordConsent(
+  parts: RecordConsentParts,
+  request: RecordConsentRequest,
+  caller: NodeId,
+): Promise<RecordConsentResponse> {
   const statement = checkStatement(parts, request.statement?.compact ?? '');
   const answer: RecordConsentResponse = { consentHash: Buffer.from(statement.hash, 'hex') };
   const held = await parts.database.read.selectFrom('consent').select('hash').where('hash', '=', statement.hash).executeTakeFirst();
   if (held !== undefined) return answer;
   (statement.status === 'active' ? parts.statements.opening : parts.statements.closing).count(caller);
-  const auditEvent = { type: statement.status === 'active' ? 'CONSENT' : 'REVOKE', peer: statement.writer, detail: { consentHash: statement.hash, status: statement.status, relayedBy: caller } } as const;
+  const auditEvent = {
+    type: statement.status === 'active' ? 'CONSENT' : 'REVOKE',
+    peer: statement.writer,
+    detail: { consentHash: statement.hash, status: statement.status, relayedBy: caller },
+  } as const;
   // What opens is audited before it counts; what closes counts even if the audit cannot be written.
   if (statement.status === 'active') await parts.audit.append(auditEvent);
   await store(parts, statement, caller);
@@ -48,8 +56,15 @@ function checkStatement(parts: RecordConsentParts, compact: string): ConsentStat
   const { writer, issuedAtEpochMs, status } = readConsent(compact);
   const entry = parts.keeper.view().entries.get(writer);
   // A suspended hospital may still close access, never open it.
-  const maySign = entry !== undefined && (entry.status === NodeStatus.NODE_STATUS_ACTIVE || (entry.status === NodeStatus.NODE_STATUS_SUSPENDED && status !== 'active'));
-  if (!maySign) throw new MeshError('PERMISSION_DENIED', 'CONSENT_SIGNER_UNKNOWN', 'The node that signed this consent statement is no active member of the federation.');
+  const maySign =
+    entry !== undefined &&
+    (entry.status === NodeStatus.NODE_STATUS_ACTIVE || (entry.status === NodeStatus.NODE_STATUS_SUSPENDED && status !== 'active'));
+  if (!maySign)
+    throw new MeshError(
+      'PERMISSION_DENIED',
+      'CONSENT_SIGNER_UNKNOWN',
+      'The node that signed this consent statement is no active member of the federation.',
+    );
   // A key that was replaced may still close what it opened; by the index's clock, it opens nothing new.
   return openConsent(compact, signingKeysOf(entry, status === 'active' ? parts.clock.now() : issuedAtEpochMs));
 }
@@ -60,41 +75,89 @@ async function store(parts: RecordConsentParts, statement: ConsentStatement, cal
     await refuseConflicts(transaction, statement);
     const { numInsertedOrUpdatedRows } = await transaction
       .insertInto('consent')
-      .values({ hash: statement.hash, compact: statement.compact, writer: statement.writer, seq: statement.seq, consent_id: statement.consentId, status: statement.status, issued_at: statement.issuedAtEpochMs, received_at: atEpochMs })
+      .values({
+        hash: statement.hash,
+        compact: statement.compact,
+        writer: statement.writer,
+        seq: statement.seq,
+        consent_id: statement.consentId,
+        status: statement.status,
+        issued_at: statement.issuedAtEpochMs,
+        received_at: atEpochMs,
+      })
       .onConflict((conflict) => conflict.column('hash').doNothing())
       .executeTakeFirst();
     // The same statement on two calls at once: the other one told everybody.
     if (numInsertedOrUpdatedRows === 0n) return;
     const keys = patientKeysOf(statement);
     for (const patient_key of keys) {
-      await transaction.insertInto('consent_patient').values({ patient_key, consent_hash: statement.hash }).onConflict((conflict) => conflict.doNothing()).execute();
+      await transaction
+        .insertInto('consent_patient')
+        .values({ patient_key, consent_hash: statement.hash })
+        .onConflict((conflict) => conflict.doNothing())
+        .execute();
     }
     const nodeIds = await concernedNodes(transaction, statement, keys);
     nodeIds.delete(caller);
-    await addNotices(transaction, { nodeIds, kind: 'consent', subject: statement.hash, payload: Buffer.from(statement.compact, 'utf8'), atEpochMs });
+    await addNotices(transaction, {
+      nodeIds,
+      kind: 'consent',
+      subject: statement.hash,
+      payload: Buffer.from(statement.compact, 'utf8'),
+      atEpochMs,
+    });
   });
 }
 
 async function refuseConflicts(transaction: IndexTransaction, statement: ConsentStatement): Promise<void> {
-  const sameNumber = await transaction.selectFrom('consent').select('hash').where('writer', '=', statement.writer).where('seq', '=', statement.seq).executeTakeFirst();
+  const sameNumber = await transaction
+    .selectFrom('consent')
+    .select('hash')
+    .where('writer', '=', statement.writer)
+    .where('seq', '=', statement.seq)
+    .executeTakeFirst();
   if (sameNumber !== undefined && sameNumber.hash !== statement.hash) {
-    throw new MeshError('FAILED_PRECONDITION', 'CONSENT_SEQ_REUSED', 'The writer of this statement has used its number for another one. A node restored from a backup must go on after the highest number that the index holds.', { details: { seq: String(statement.seq) } });
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'CONSENT_SEQ_REUSED',
+      'The writer of this statement has used its number for another one. A node restored from a backup must go on after the highest number that the index holds.',
+      { details: { seq: String(statement.seq) } },
+    );
   }
   if (statement.status !== 'active') return;
-  const foreign = await transaction.selectFrom('consent').select('hash').where('consent_id', '=', statement.consentId).where('status', '=', 'active').where('writer', '!=', statement.writer).executeTakeFirst();
+  const foreign = await transaction
+    .selectFrom('consent')
+    .select('hash')
+    .where('consent_id', '=', statement.consentId)
+    .where('status', '=', 'active')
+    .where('writer', '!=', statement.writer)
+    .executeTakeFirst();
   if (foreign === undefined) return;
-  throw new MeshError('PERMISSION_DENIED', 'CONSENT_FOREIGN_WRITER', 'Only the hospital that recorded a consent may widen or renew it. Record a new one; any hospital may withdraw it.');
+  throw new MeshError(
+    'PERMISSION_DENIED',
+    'CONSENT_FOREIGN_WRITER',
+    'Only the hospital that recorded a consent may widen or renew it. Record a new one; any hospital may withdraw it.',
+  );
 }
 
 /** Holders of the person's studies, those who fetched them, those who were granted something under this consent, the writer and the grantee. */
 async function concernedNodes(transaction: IndexTransaction, statement: ConsentStatement, keys: readonly Buffer[]): Promise<Set<string>> {
   const nodeIds = new Set<string>([statement.writer]);
   if (statement.provision.grantee.kind === 'hospital') nodeIds.add(statement.provision.grantee.nodeId);
-  const holders = await transaction.selectFrom('study').select('custodian_node').distinct().where('patient_key', 'in', [...keys]).execute();
+  const holders = await transaction
+    .selectFrom('study')
+    .select('custodian_node')
+    .distinct()
+    .where('patient_key', 'in', [...keys])
+    .execute();
   for (const { custodian_node } of holders) nodeIds.add(custodian_node);
   const recipients = await transaction
     .selectFrom('study')
-    .innerJoin('study_recipient', (join) => join.onRef('study_recipient.study_instance_uid', '=', 'study.study_instance_uid').onRef('study_recipient.custodian_node', '=', 'study.custodian_node'))
+    .innerJoin('study_recipient', (join) =>
+      join
+        .onRef('study_recipient.study_instance_uid', '=', 'study.study_instance_uid')
+        .onRef('study_recipient.custodian_node', '=', 'study.custodian_node'),
+    )
     .select('study_recipient.node_id')
     .distinct()
     .where('study.patient_key', 'in', [...keys])

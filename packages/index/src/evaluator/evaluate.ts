@@ -27,7 +27,10 @@ export interface EvaluatorParts {
 export const evaluatorJobs = new URL('./evaluate-job.ts', import.meta.url);
 
 /** The evaluator's RPCs. */
-export function evaluatorService(parts: EvaluatorParts): { definition: typeof EvaluatorServiceService; implementation: EvaluatorServiceServer } {
+export function evaluatorService(parts: EvaluatorParts): {
+  definition: typeof EvaluatorServiceService;
+  implementation: EvaluatorServiceServer;
+} {
   const { keys, gate, log } = parts;
   return {
     definition: EvaluatorServiceService,
@@ -36,21 +39,44 @@ export function evaluatorService(parts: EvaluatorParts): { definition: typeof Ev
       getKeys: unaryHandler({
         log,
         authenticate: gate.authenticate,
-        handle: () => Promise.resolve({ keys: [...keys.keys].map(([epoch, { publicKey }]) => ({ epoch, publicKey: Buffer.from(publicKey) })), currentEpoch: keys.currentEpoch }),
+        handle: () =>
+          Promise.resolve({
+            keys: [...keys.keys].map(([epoch, { publicKey }]) => ({ epoch, publicKey: Buffer.from(publicKey) })),
+            currentEpoch: keys.currentEpoch,
+          }),
       }),
     },
   };
 }
 
 /** @throws MeshError NOT_FOUND / KEY_EPOCH_UNKNOWN, INVALID_ARGUMENT / BLINDED_ELEMENT_INVALID, RESOURCE_EXHAUSTED / EVALUATION_QUOTA */
-async function evaluate(parts: EvaluatorParts, request: EvaluateRequest, { caller, signal }: CallContext<Caller>): Promise<EvaluateResponse> {
+async function evaluate(
+  parts: EvaluatorParts,
+  request: EvaluateRequest,
+  { caller, signal }: CallContext<Caller>,
+): Promise<EvaluateResponse> {
   const key = parts.keys.keys.get(request.epoch);
-  if (key === undefined) throw new MeshError('NOT_FOUND', 'KEY_EPOCH_UNKNOWN', 'The evaluator has no key of this epoch. Ask for its keys and use the current one.', { details: { currentEpoch: parts.keys.currentEpoch } });
+  if (key === undefined)
+    throw new MeshError(
+      'NOT_FOUND',
+      'KEY_EPOCH_UNKNOWN',
+      'The evaluator has no key of this epoch. Ask for its keys and use the current one.',
+      { details: { currentEpoch: parts.keys.currentEpoch } },
+    );
   const blinded = request.blindedElements;
   if (blinded.length === 0 || blinded.length > MAX_EVALUATION_BATCH || blinded.some((element) => element.length !== 32)) {
-    throw new MeshError('INVALID_ARGUMENT', 'BLINDED_ELEMENT_INVALID', `A batch holds 1 to ${MAX_EVALUATION_BATCH} blinded elements of 32 bytes.`);
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'BLINDED_ELEMENT_INVALID',
+      `A batch holds 1 to ${MAX_EVALUATION_BATCH} blinded elements of 32 bytes.`,
+    );
   }
-  await countEvaluations(parts.database, { nodeId: caller.nodeId, evaluations: blinded.length, dailyQuota: parts.dailyQuota, nowEpochMs: parts.clock.now() });
+  await countEvaluations(parts.database, {
+    nodeId: caller.nodeId,
+    evaluations: blinded.length,
+    dailyQuota: parts.dailyQuota,
+    nowEpochMs: parts.clock.now(),
+  });
   const job: EvaluateJob = { secretKey: key.secretKey, publicKey: key.publicKey, blinded };
   const { evaluated, proof } = await parts.workers.run<{ evaluated: Uint8Array[]; proof: Uint8Array }>('evaluate', job, { signal });
   return { evaluatedElements: evaluated.map((element) => Buffer.from(element)), proof: Buffer.from(proof) };

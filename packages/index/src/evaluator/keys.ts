@@ -22,6 +22,11 @@ export function parseEvaluatorKeyFile(text: string): EvaluatorKeys {
     if (!keys.has(file.current)) throw new Error('the current epoch has no key');
     return { currentEpoch: file.current, keys };
   } catch (cause) {
-    throw new MeshError('FAILED_PRECONDITION', 'EVALUATOR_KEY_INVALID', 'The evaluator key file cannot be read. Restore it from its backup: without it every patient key is lost.', { cause });
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'EVALUATOR_KEY_INVALID',
+      'The evaluator key file cannot be read. Restore it from its backup: without it every patient key is lost.',
+      { cause },
+    );
   }
 }

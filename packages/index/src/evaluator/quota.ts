@@ -10,14 +10,19 @@ const DAY_MS = 24 * 3_600_000;
  * gave it; beyond both it waits: whoever guesses ids must guess slowly.
  * @throws MeshError RESOURCE_EXHAUSTED / EVALUATION_QUOTA
  */
-export async function countEvaluations(database: IndexDatabase, count: { readonly nodeId: NodeId; readonly evaluations: number; readonly dailyQuota: number; readonly nowEpochMs: number }): Promise<void> {
+export async function countEvaluations(
+  database: IndexDatabase,
+  count: { readonly nodeId: NodeId; readonly evaluations: number; readonly dailyQuota: number; readonly nowEpochMs: number },
+): Promise<void> {
   const { nodeId, evaluations, dailyQuota } = count;
   const day = Math.floor(count.nowEpochMs / DAY_MS);
   await database.write.transaction().execute(async (transaction) => {
     const { used } = await transaction
       .insertInto('evaluation_count')
       .values({ node_id: nodeId, day, evaluations })
-      .onConflict((conflict) => conflict.columns(['node_id', 'day']).doUpdateSet({ evaluations: sql<number>`evaluation_count.evaluations + ${evaluations}` }))
+      .onConflict((conflict) =>
+        conflict.columns(['node_id', 'day']).doUpdateSet({ evaluations: sql<number>`evaluation_count.evaluations + ${evaluations}` }),
+      )
       .returning('evaluations as used')
       .executeTakeFirstOrThrow();
     const beyondQuota = Math.min(evaluations, used - dailyQuota);
@@ -29,8 +34,13 @@ export async function countEvaluations(database: IndexDatabase, count: { readonl
       .where('backfill_remaining', '>=', beyondQuota)
       .executeTakeFirst();
     if (numUpdatedRows === 1n) return;
-    throw new MeshError('RESOURCE_EXHAUSTED', 'EVALUATION_QUOTA', `This node has used its ${dailyQuota} evaluations of today. What is queued goes on tomorrow; for a first back-fill ask the operator of the index for a budget.`, {
-      details: { dailyQuota: String(dailyQuota), resetsAtEpochMs: String((day + 1) * DAY_MS) },
-    });
+    throw new MeshError(
+      'RESOURCE_EXHAUSTED',
+      'EVALUATION_QUOTA',
+      `This node has used its ${dailyQuota} evaluations of today. What is queued goes on tomorrow; for a first back-fill ask the operator of the index for a budget.`,
+      {
+        details: { dailyQuota: String(dailyQuota), resetsAtEpochMs: String((day + 1) * DAY_MS) },
+      },
+    );
   });
 }

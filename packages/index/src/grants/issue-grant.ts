@@ -2,7 +2,12 @@ import type { AuditLog } from '@meridian/shared/audit-log';
 import type { ConsentDecision, ConsentStatement } from '@meridian/shared/consent';
 import { covers, type Purpose } from '@meridian/shared/consent';
 import { MeshError } from '@meridian/shared/errors';
-import { GrantServiceService, type GrantServiceServer, type IssueGrantRequest, type IssueGrantResponse } from '@meridian/shared/generated/meridian/v1/grant';
+import {
+  GrantServiceService,
+  type GrantServiceServer,
+  type IssueGrantRequest,
+  type IssueGrantResponse,
+} from '@meridian/shared/generated/meridian/v1/grant';
 import { NodeStatus } from '@meridian/shared/generated/meridian/v1/trust';
 import { GRANT_LIFETIME_MS, MAX_GRANT_STUDIES, signGrant, type GrantClaims } from '@meridian/shared/grant';
 import { unaryHandler } from '@meridian/shared/grpc';
@@ -14,7 +19,15 @@ import type { SigningKey } from '@meridian/shared/signed-object';
 import { INDEX_URI } from '@meridian/shared/x509';
 import { patientKeysOfRequest } from '../consent/consent-service.ts';
 import { decide, purposeOf, statementsOf, type StudyScope } from '../consent/decide.ts';
-import { MANIFEST_COLUMNS, patientKeysOfStudies, scopeOf, signedManifestOf, studyAt, visibleStudies, type StudyRow } from '../manifests/studies.ts';
+import {
+  MANIFEST_COLUMNS,
+  patientKeysOfStudies,
+  scopeOf,
+  signedManifestOf,
+  studyAt,
+  visibleStudies,
+  type StudyRow,
+} from '../manifests/studies.ts';
 import type { Caller, CallerGate } from '../registry/caller.ts';
 import type { TrustKeeper } from '../registry/trust-keeper.ts';
 import type { IndexDatabase } from '../tables.ts';
@@ -48,7 +61,13 @@ const BYTES_SLACK = 16 * 1024 * 1024;
 export function grantService(parts: GrantParts): { definition: typeof GrantServiceService; implementation: GrantServiceServer } {
   return {
     definition: GrantServiceService,
-    implementation: { issueGrant: unaryHandler({ log: parts.log, authenticate: parts.gate.authenticate, handle: (request, { caller }) => issueGrant(parts, request, caller) }) },
+    implementation: {
+      issueGrant: unaryHandler({
+        log: parts.log,
+        authenticate: parts.gate.authenticate,
+        handle: (request, { caller }) => issueGrant(parts, request, caller),
+      }),
+    },
   };
 }
 
@@ -82,27 +101,68 @@ async function issueGrant(parts: GrantParts, request: IssueGrantRequest, caller:
     jti: parts.random.bytes(16).toString('base64url'),
   };
   await recordGrant(parts, claims, consent);
-  await parts.audit.append({ type: 'GRANT', jti: claims.jti, peer: asked.askingNode, subject: asked.subject, bytes: claims.bytes, detail: { holder: asked.holderNode, studies: asked.studies.join(' '), consentHash: consent.hash, basis: consent.basis, purpose: asked.purpose } });
-  return { grant: { compact: signGrant(claims, parts.key) }, expiresAtEpochMs: BigInt(claims.exp * 1000), manifests: rows.map(signedManifestOf) };
+  await parts.audit.append({
+    type: 'GRANT',
+    jti: claims.jti,
+    peer: asked.askingNode,
+    subject: asked.subject,
+    bytes: claims.bytes,
+    detail: {
+      holder: asked.holderNode,
+      studies: asked.studies.join(' '),
+      consentHash: consent.hash,
+      basis: consent.basis,
+      purpose: asked.purpose,
+    },
+  });
+  return {
+    grant: { compact: signGrant(claims, parts.key) },
+    expiresAtEpochMs: BigInt(claims.exp * 1000),
+    manifests: rows.map(signedManifestOf),
+  };
 }
 
 function checkRequest(parts: GrantParts, request: IssueGrantRequest, caller: Caller): Asked {
   const holderNode = parseNodeId(request.holderNode);
   const studies = [...new Set(request.studyInstanceUids.map(parseStudyInstanceUid))];
   if (studies.length === 0 || request.studyInstanceUids.length > MAX_GRANT_STUDIES) {
-    throw new MeshError('INVALID_ARGUMENT', 'TOO_MANY_STUDIES', `A grant names 1 to ${MAX_GRANT_STUDIES} studies. Ask for the rest in further grants.`);
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'TOO_MANY_STUDIES',
+      `A grant names 1 to ${MAX_GRANT_STUDIES} studies. Ask for the rest in further grants.`,
+    );
   }
-  if (holderNode === caller.nodeId) throw new MeshError('INVALID_ARGUMENT', 'OWN_STUDY', 'These studies are held by the asking hospital itself: no grant is needed.');
+  if (holderNode === caller.nodeId)
+    throw new MeshError('INVALID_ARGUMENT', 'OWN_STUDY', 'These studies are held by the asking hospital itself: no grant is needed.');
   if (![request.subject, request.role].every((text) => text.length >= 1 && text.length <= MAX_TEXT_LENGTH)) {
-    throw new MeshError('INVALID_ARGUMENT', 'SUBJECT_INVALID', `A grant names the pseudonym and the role of the person who asks, each 1 to ${MAX_TEXT_LENGTH} characters.`);
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'SUBJECT_INVALID',
+      `A grant names the pseudonym and the role of the person who asks, each 1 to ${MAX_TEXT_LENGTH} characters.`,
+    );
   }
   if (parts.keeper.view().entries.get(holderNode)?.status !== NodeStatus.NODE_STATUS_ACTIVE) {
-    throw new MeshError('FAILED_PRECONDITION', 'HOLDER_NOT_ACTIVE', 'The holder of these studies is no active member of the federation now.');
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'HOLDER_NOT_ACTIVE',
+      'The holder of these studies is no active member of the federation now.',
+    );
   }
-  return { askingNode: caller.nodeId, holderNode, studies, purpose: purposeOf(request.purposeOfUse), subject: request.subject, role: request.role };
+  return {
+    askingNode: caller.nodeId,
+    holderNode,
+    studies,
+    purpose: purposeOf(request.purposeOfUse),
+    subject: request.subject,
+    role: request.role,
+  };
 }
 
-async function studiesAsked(database: IndexDatabase, asked: Asked, patientKeys: readonly Buffer[]): Promise<(StudyRow & { patientKeys: string[] })[]> {
+async function studiesAsked(
+  database: IndexDatabase,
+  asked: Asked,
+  patientKeys: readonly Buffer[],
+): Promise<(StudyRow & { patientKeys: string[] })[]> {
   const rows = await visibleStudies(database.read)
     .select(MANIFEST_COLUMNS)
     .where('patient_key', 'in', [...patientKeys])
@@ -112,14 +172,27 @@ async function studiesAsked(database: IndexDatabase, asked: Asked, patientKeys: 
   const allKeys = await patientKeysOfStudies(database.read, rows);
   return asked.studies.map((studyInstanceUid) => {
     const row = rows.find((one) => one.study_instance_uid === studyInstanceUid);
-    if (row === undefined) throw new MeshError('NOT_FOUND', 'STUDY_UNKNOWN', 'The index knows no such study of this person at this holder. Ask for the history again: it may have moved or been withdrawn.');
+    if (row === undefined)
+      throw new MeshError(
+        'NOT_FOUND',
+        'STUDY_UNKNOWN',
+        'The index knows no such study of this person at this holder. Ask for the history again: it may have moved or been withdrawn.',
+      );
     return { ...row, patientKeys: [...(allKeys.get(studyAt(row)) ?? [])] };
   });
 }
 
 /** The one statement on which all studies rest; a refusal is audited before it is answered. */
-async function consentFor(parts: GrantParts, asked: Asked, rows: readonly (StudyRow & { patientKeys: string[] })[], atEpochMs: number): Promise<ConsentStatement> {
-  const statements = await statementsOf(parts.database.read, [...new Set(rows.flatMap((row) => row.patientKeys))].map((key) => Buffer.from(key, 'hex')));
+async function consentFor(
+  parts: GrantParts,
+  asked: Asked,
+  rows: readonly (StudyRow & { patientKeys: string[] })[],
+  atEpochMs: number,
+): Promise<ConsentStatement> {
+  const statements = await statementsOf(
+    parts.database.read,
+    [...new Set(rows.flatMap((row) => row.patientKeys))].map((key) => Buffer.from(key, 'hex')),
+  );
   const scopes = rows.map((row) => scopeOf(row, row.patientKeys));
   const bases: ConsentStatement[] = [];
   for (const study of scopes) {
@@ -127,17 +200,41 @@ async function consentFor(parts: GrantParts, asked: Asked, rows: readonly (Study
     if (!decision.allow) throw await refusal(parts, asked, study, decision);
     bases.push(decision.basis);
   }
-  const shared = bases.find((basis) => scopes.every((study) => covers(basis.provision, { askingNode: asked.askingNode, holderNode: asked.holderNode, purpose: asked.purpose, study, atEpochMs })));
-  if (shared === undefined) throw new MeshError('FAILED_PRECONDITION', 'CONSENTS_DIFFER', 'These studies rest on different consents. Ask for a grant for each of them.');
+  const shared = bases.find((basis) =>
+    scopes.every((study) =>
+      covers(basis.provision, { askingNode: asked.askingNode, holderNode: asked.holderNode, purpose: asked.purpose, study, atEpochMs }),
+    ),
+  );
+  if (shared === undefined)
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'CONSENTS_DIFFER',
+      'These studies rest on different consents. Ask for a grant for each of them.',
+    );
   return shared;
 }
 
-async function refusal(parts: GrantParts, asked: Asked, study: StudyScope, decision: Extract<ConsentDecision, { allow: false }>): Promise<MeshError> {
+async function refusal(
+  parts: GrantParts,
+  asked: Asked,
+  study: StudyScope,
+  decision: Extract<ConsentDecision, { allow: false }>,
+): Promise<MeshError> {
   await parts.audit.append({
-    type: 'DENY', study: study.studyInstanceUid, peer: asked.askingNode, subject: asked.subject, reason: decision.reason,
-    detail: { holder: asked.holderNode, purpose: asked.purpose, ...(decision.statement === undefined ? {} : { consentHash: decision.statement.hash }) },
+    type: 'DENY',
+    study: study.studyInstanceUid,
+    peer: asked.askingNode,
+    subject: asked.subject,
+    reason: decision.reason,
+    detail: {
+      holder: asked.holderNode,
+      purpose: asked.purpose,
+      ...(decision.statement === undefined ? {} : { consentHash: decision.statement.hash }),
+    },
   });
-  return new MeshError('PERMISSION_DENIED', decision.reason, REFUSALS[decision.reason], { details: { studyInstanceUid: study.studyInstanceUid } });
+  return new MeshError('PERMISSION_DENIED', decision.reason, REFUSALS[decision.reason], {
+    details: { studyInstanceUid: study.studyInstanceUid },
+  });
 }
 
 const REFUSALS: Readonly<Record<Extract<ConsentDecision, { allow: false }>['reason'], string>> = {
@@ -153,11 +250,27 @@ async function recordGrant(parts: GrantParts, claims: GrantClaims, consent: Cons
   await parts.database.write.transaction().execute(async (transaction) => {
     await transaction
       .insertInto('grant_issued')
-      .values({ jti: claims.jti, asking_node: claims.azp, holder_node: claims.aud, study_instance_uids: JSON.stringify(claims.studies), consent_hash: consent.hash, issued_at: claims.iat * 1000, expires_at: claims.exp * 1000 })
+      .values({
+        jti: claims.jti,
+        asking_node: claims.azp,
+        holder_node: claims.aud,
+        study_instance_uids: JSON.stringify(claims.studies),
+        consent_hash: consent.hash,
+        issued_at: claims.iat * 1000,
+        expires_at: claims.exp * 1000,
+      })
       .execute();
-    await transaction.insertInto('consent_use').values({ consent_id: consent.consentId, node_id: claims.azp }).onConflict((conflict) => conflict.doNothing()).execute();
+    await transaction
+      .insertInto('consent_use')
+      .values({ consent_id: consent.consentId, node_id: claims.azp })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
     for (const study_instance_uid of claims.studies) {
-      await transaction.insertInto('study_recipient').values({ study_instance_uid, custodian_node: claims.aud, node_id: claims.azp }).onConflict((conflict) => conflict.doNothing()).execute();
+      await transaction
+        .insertInto('study_recipient')
+        .values({ study_instance_uid, custodian_node: claims.aud, node_id: claims.azp })
+        .onConflict((conflict) => conflict.doNothing())
+        .execute();
     }
   });
 }

@@ -15,7 +15,10 @@ async function rowsOf<Table extends keyof IndexTables>(network: TestNetwork, tab
   let rows: unknown[] = [];
   await network.restart(async () => {
     const database = await openSqlite<IndexTables>({ file: network.index.databasePath, migrations: indexMigrations });
-    rows = await database.read.selectFrom(table as 'study').selectAll().execute();
+    rows = await database.read
+      .selectFrom(table as 'study')
+      .selectAll()
+      .execute();
     await database.close();
   });
   return rows as IndexTables[Table][];
@@ -59,11 +62,15 @@ test('the newest version wins in any order, and a changed patient key moves the 
   await withIndex(async (network) => {
     const node = await network.addNode('A');
     const feed = await node.feed();
-    const version = (number: number, changes: Partial<StudyManifest>): StudyManifest => node.manifest({ studyInstanceUid: '1.2.3', version: BigInt(number), ...changes });
+    const version = (number: number, changes: Partial<StudyManifest>): StudyManifest =>
+      node.manifest({ studyInstanceUid: '1.2.3', version: BigInt(number), ...changes });
     feed.send(1, version(3, keys(PATIENT, OTHER)));
     feed.send(2, version(2, keys(PATIENT)));
     await feed.acknowledged(2);
-    expect((await rowsOf(network, 'study')).map((row) => [row.patient_key[0], row.version])).toEqual([[1, 3], [2, 3]]);
+    expect((await rowsOf(network, 'study')).map((row) => [row.patient_key[0], row.version])).toEqual([
+      [1, 3],
+      [2, 3],
+    ]);
     await feed.ended();
     const later = await node.feed();
     later.send(3, version(4, keys(OTHER)));
@@ -83,7 +90,17 @@ test('an entry that is refused for good is named, and its number may be passed o
   await withIndex(async (network) => {
     const node = await network.addNode('A');
     const studyOf = (seq: number): StudyManifest => node.manifest({ studyInstanceUid: `1.2.${seq}`, ...keys(PATIENT) });
-    const tooLarge = { ...studyOf(3), series: Array.from({ length: 4096 }, (_, number) => ({ seriesInstanceUid: `1.2.3.${number}`, modality: 'CT', bodyPartExamined: '胸'.repeat(64), instanceCount: 1, seriesNumber: number, laterality: '' })) };
+    const tooLarge = {
+      ...studyOf(3),
+      series: Array.from({ length: 4096 }, (_, number) => ({
+        seriesInstanceUid: `1.2.3.${number}`,
+        modality: 'CT',
+        bodyPartExamined: '胸'.repeat(64),
+        instanceCount: 1,
+        seriesNumber: number,
+        laterality: '',
+      })),
+    };
     const feed = await node.feed();
     feed.send(1, studyOf(1));
     feed.send(2, studyOf(2));

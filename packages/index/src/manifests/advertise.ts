@@ -1,5 +1,12 @@
 import { asMeshError, MeshError } from '@meridian/shared/errors';
-import { ManifestServiceService, type AdvertiseRequest, type AdvertiseResponse, type FeedEntry, type FeedHeartbeat, type ManifestServiceServer } from '@meridian/shared/generated/meridian/v1/manifest';
+import {
+  ManifestServiceService,
+  type AdvertiseRequest,
+  type AdvertiseResponse,
+  type FeedEntry,
+  type FeedHeartbeat,
+  type ManifestServiceServer,
+} from '@meridian/shared/generated/meridian/v1/manifest';
 import { runStream, writeMessage, type WritableCall } from '@meridian/shared/grpc';
 import type { NodeId } from '@meridian/shared/identifiers';
 import type { Logger } from '@meridian/shared/log';
@@ -37,7 +44,10 @@ export interface AdvertiseParts {
 type AdvertiseCall = AsyncIterable<AdvertiseRequest> & WritableCall<AdvertiseResponse>;
 
 /** The manifest feed's RPC. A node has one feed stream: a newer one ends the older. */
-export function manifestService(parts: AdvertiseParts): { definition: typeof ManifestServiceService; implementation: ManifestServiceServer } {
+export function manifestService(parts: AdvertiseParts): {
+  definition: typeof ManifestServiceService;
+  implementation: ManifestServiceServer;
+} {
   const running = new Map<NodeId, AbortController>();
   return {
     definition: ManifestServiceService,
@@ -102,7 +112,9 @@ class FeedStream {
     const onAbort = (): void => end(this.signal.reason);
     this.signal.addEventListener('abort', onAbort, { once: true });
     this.storing?.catch(end);
-    const silence = this.parts.clock.after(SILENCE_LIMIT_MS, () => end(new MeshError('DEADLINE_EXCEEDED', 'FEED_SILENT', 'Nothing came on this feed for five minutes. Open it again.')));
+    const silence = this.parts.clock.after(SILENCE_LIMIT_MS, () =>
+      end(new MeshError('DEADLINE_EXCEEDED', 'FEED_SILENT', 'Nothing came on this feed for five minutes. Open it again.')),
+    );
     try {
       const next = await Promise.race([requests.next(), ended]);
       return next.done === true ? undefined : next.value;
@@ -162,7 +174,10 @@ class FeedStream {
       const error = asMeshError(thrown);
       if (error.code !== 'INVALID_ARGUMENT') throw error;
       await this.storeAll();
-      throw new MeshError(error.code, error.reason, error.message, { cause: error, details: { ...error.details, refusedSeq: String(entry.seq) } });
+      throw new MeshError(error.code, error.reason, error.message, {
+        cause: error,
+        details: { ...error.details, refusedSeq: String(entry.seq) },
+      });
     }
   }
 
@@ -175,7 +190,13 @@ class FeedStream {
     const feedId = this.begun();
     await this.storeAll();
     const now = this.parts.clock.now();
-    await recordHeartbeat(this.parts.database, { nodeId: this.caller.nodeId, feedId, asOfEpochMs: Math.min(Number(heartbeat.asOfEpochMs), now), pending: heartbeat.pending, atEpochMs: now });
+    await recordHeartbeat(this.parts.database, {
+      nodeId: this.caller.nodeId,
+      feedId,
+      asOfEpochMs: Math.min(Number(heartbeat.asOfEpochMs), now),
+      pending: heartbeat.pending,
+      atEpochMs: now,
+    });
   }
 
   private begun(): Buffer {
@@ -211,7 +232,10 @@ class FeedStream {
       const stored = await this.parts.database.run<StoredGroup>('storeGroup', group);
       if (stored.recalled) this.parts.onNotices();
       if (stored.gap) throw gapError(stored.acknowledgedSeq + 1);
-      await this.parts.onStored(nodeId, entries.flatMap(({ patientKeys }) => patientKeys ?? []));
+      await this.parts.onStored(
+        nodeId,
+        entries.flatMap(({ patientKeys }) => patientKeys ?? []),
+      );
       await this.acknowledge(stored.acknowledgedSeq);
     }
   }
@@ -222,5 +246,10 @@ class FeedStream {
 }
 
 function gapError(expectedSeq: number): MeshError {
-  return new MeshError('FAILED_PRECONDITION', 'FEED_GAP', `An entry of this feed is missing: number ${expectedSeq} comes next. Open the feed again and go on from there.`, { details: { expectedSeq: String(expectedSeq) } });
+  return new MeshError(
+    'FAILED_PRECONDITION',
+    'FEED_GAP',
+    `An entry of this feed is missing: number ${expectedSeq} comes next. Open the feed again and go on from there.`,
+    { details: { expectedSeq: String(expectedSeq) } },
+  );
 }

@@ -28,7 +28,11 @@ export function checkEntry(entry: FeedEntry, caller: Caller, nowEpochMs: number)
     patientKeys: uniqueKeys(manifest),
     studyDate,
     sortKey: studyDate === '' ? '' : `${studyDate}${/^\d{2,6}/.exec(manifest.studyTime)?.[0].padEnd(6, '0') ?? '000000'}`,
-    modalities: [...new Set(manifest.series.map(({ modality }) => modality).filter((modality) => modality !== '' && !modality.includes(',')))].sort().join(','),
+    modalities: [
+      ...new Set(manifest.series.map(({ modality }) => modality).filter((modality) => modality !== '' && !modality.includes(','))),
+    ]
+      .sort()
+      .join(','),
     instanceCount: manifest.instanceCount,
     totalBytes: Number(manifest.totalBytes),
     payload,
@@ -49,5 +53,7 @@ function isWithdrawn({ status }: StudyManifest): boolean {
 }
 
 function recallOf(manifest: StudyManifest, signed: SignedObject): Buffer {
-  return Buffer.from(StudyRecall.encode({ studyInstanceUid: manifest.studyInstanceUid, custodianNode: manifest.custodianNode, manifest: signed }).finish());
+  return Buffer.from(
+    StudyRecall.encode({ studyInstanceUid: manifest.studyInstanceUid, custodianNode: manifest.custodianNode, manifest: signed }).finish(),
+  );
 }

@@ -8,9 +8,14 @@ import { applyTrustNews, verifyTrustList } from '@meridian/shared/trust-list';
 import { withIndex, type TestNode } from '../test-network.ts';
 
 const PATIENT = Buffer.alloc(32, 1);
-const record = (node: TestNode, compact: string): Promise<unknown> => callUnary(node.clients.consents.recordConsent.bind(node.clients.consents), { statement: { compact } });
-const isConsent = (compact: string) => (event: SubscribeResponse): boolean => event.event?.$case === 'consentStatement' && event.event.value.compact === compact;
-const consentsIn = (events: readonly SubscribeResponse[]): string[] => events.flatMap((event) => (event.event?.$case === 'consentStatement' ? [event.event.value.compact] : []));
+const record = (node: TestNode, compact: string): Promise<unknown> =>
+  callUnary(node.clients.consents.recordConsent.bind(node.clients.consents), { statement: { compact } });
+const isConsent =
+  (compact: string) =>
+  (event: SubscribeResponse): boolean =>
+    event.event?.$case === 'consentStatement' && event.event.value.compact === compact;
+const consentsIn = (events: readonly SubscribeResponse[]): string[] =>
+  events.flatMap((event) => (event.event?.$case === 'consentStatement' ? [event.event.value.compact] : []));
 
 test('consents and revocations reach the nodes that they concern, over reconnects and a restart', async () => {
   await withIndex(async (network) => {
@@ -55,12 +60,27 @@ test('a node that fetched hears of recalls, and a new holder of what was said be
     await feed.acknowledged(1);
     const given = asker.consent({ patientKey: PATIENT, consentId: 'c-1' });
     await record(asker, given);
-    await callUnary(asker.clients.grants.issueGrant.bind(asker.clients.grants), { patientKeys: [{ key: PATIENT, epoch: 'e1' }], holderNode: holder.nodeId, studyInstanceUids: ['1.2.1'], purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT, subject: 's', role: 'r' });
+    await callUnary(asker.clients.grants.issueGrant.bind(asker.clients.grants), {
+      patientKeys: [{ key: PATIENT, epoch: 'e1' }],
+      holderNode: holder.nodeId,
+      studyInstanceUids: ['1.2.1'],
+      purposeOfUse: PurposeOfUse.PURPOSE_OF_USE_TREAT,
+      subject: 's',
+      role: 'r',
+    });
     const push = asker.subscribe();
     const withdrawn = holder.consent({ patientKey: PATIENT, consentId: 'c-1', status: 'revoked' });
     await record(holder, withdrawn);
     await push.until(isConsent(withdrawn));
-    feed.send(2, holder.manifest({ studyInstanceUid: '1.2.1', version: 2n, status: ManifestStatus.MANIFEST_STATUS_REJECTED, patientKeys: [{ key: PATIENT, epoch: 'e1' }] }));
+    feed.send(
+      2,
+      holder.manifest({
+        studyInstanceUid: '1.2.1',
+        version: 2n,
+        status: ManifestStatus.MANIFEST_STATUS_REJECTED,
+        patientKeys: [{ key: PATIENT, epoch: 'e1' }],
+      }),
+    );
     const recall = await push.until((event) => event.event?.$case === 'recall');
     expect(recall.event).toMatchObject({ value: { studyInstanceUid: '1.2.1', custodianNode: holder.nodeId } });
 
@@ -83,7 +103,10 @@ test('news of the trust list reach everybody as deltas that prove themselves', a
     const other = await addNode('B');
     await index.revokeNode(other.nodeId);
     const viewAfter = (events: readonly SubscribeResponse[]): typeof view =>
-      events.reduce((held, { event }) => (event?.$case === 'trustList' ? applyTrustNews(held, event.value, rootKeys, Date.now()) : held), view);
+      events.reduce(
+        (held, { event }) => (event?.$case === 'trustList' ? applyTrustNews(held, event.value, rootKeys, Date.now()) : held),
+        view,
+      );
     await push.until(() => viewAfter(push.events).entries.get(other.nodeId)?.status === NodeStatus.NODE_STATUS_REVOKED);
     const current = viewAfter(push.events);
     expect(current.seq).toBe(view.seq + 2);

@@ -1,5 +1,11 @@
 import { MeshError } from '@meridian/shared/errors';
-import { PushServiceService, StudyRecall, type PushServiceServer, type SubscribeRequest, type SubscribeResponse } from '@meridian/shared/generated/meridian/v1/push';
+import {
+  PushServiceService,
+  StudyRecall,
+  type PushServiceServer,
+  type SubscribeRequest,
+  type SubscribeResponse,
+} from '@meridian/shared/generated/meridian/v1/push';
 import { runStream, writeMessage, type WritableCall } from '@meridian/shared/grpc';
 import type { NodeId } from '@meridian/shared/identifiers';
 import type { Logger } from '@meridian/shared/log';
@@ -126,7 +132,13 @@ class Subscription {
 
   private async send(response: SubscribeResponse): Promise<void> {
     const timer = this.parts.clock.after(SLOW_LIMIT_MS, () => {
-      this.ending.abort(new MeshError('RESOURCE_EXHAUSTED', 'SLOW_CONSUMER', 'This node did not read its push channel for a minute. Open it again; nothing is lost.'));
+      this.ending.abort(
+        new MeshError(
+          'RESOURCE_EXHAUSTED',
+          'SLOW_CONSUMER',
+          'This node did not read its push channel for a minute. Open it again; nothing is lost.',
+        ),
+      );
     });
     try {
       await writeMessage(this.call, response, this.signal);
@@ -173,5 +185,9 @@ function cursorOf(text: string): number {
   if (text === '') return 0;
   const cursor = Number(text);
   if (Number.isSafeInteger(cursor) && cursor >= 0) return cursor;
-  throw new MeshError('INVALID_ARGUMENT', 'CURSOR_INVALID', 'This cursor is none that the index gave out. Subscribe with an empty one to be told everything again.');
+  throw new MeshError(
+    'INVALID_ARGUMENT',
+    'CURSOR_INVALID',
+    'This cursor is none that the index gave out. Subscribe with an empty one to be told everything again.',
+  );
 }

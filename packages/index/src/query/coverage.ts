@@ -9,7 +9,13 @@ export const FRESH_MS = 90_000;
 export function coverageOf(entries: Iterable<TrustEntry>, feeds: ReadonlyMap<string, FeedState>, nowEpochMs: number): NodeCoverage[] {
   return [...entries].map((entry) => {
     const feed = feeds.get(entry.nodeId);
-    return { nodeId: entry.nodeId, name: entry.name, state: stateOf(entry, feed, nowEpochMs), asOfEpochMs: BigInt(feed?.asOfEpochMs ?? 0), pending: feed?.pending ?? 0 };
+    return {
+      nodeId: entry.nodeId,
+      name: entry.name,
+      state: stateOf(entry, feed, nowEpochMs),
+      asOfEpochMs: BigInt(feed?.asOfEpochMs ?? 0),
+      pending: feed?.pending ?? 0,
+    };
   });
 }
 

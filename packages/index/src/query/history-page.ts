@@ -30,23 +30,30 @@ export interface Page {
 /** Rows of a page and one more, found by the patient keys alone: the cost grows with the person's studies, not with the nation's. */
 export function historyQuery(connection: IndexConnection, page: PageRequest): SelectQueryBuilder<IndexTables, 'study', StudyRow> {
   const { after } = page;
-  return visibleStudies(connection)
-    .select(MANIFEST_COLUMNS)
-    .where('patient_key', 'in', [...page.patientKeys])
-    .$if(after !== undefined, (query) =>
-      query.where((where) => {
-        const { sortKey, studyInstanceUid, custodianNode } = after as Place;
-        return where.or([
-          where('sort_key', '<', sortKey),
-          where.and([where('sort_key', '=', sortKey), where('study_instance_uid', '>', studyInstanceUid)]),
-          where.and([where('sort_key', '=', sortKey), where('study_instance_uid', '=', studyInstanceUid), where('custodian_node', '>', custodianNode)]),
-        ]);
-      }))
-    .orderBy('sort_key', 'desc')
-    .orderBy('study_instance_uid')
-    .orderBy('custodian_node')
-    // A study under two of the keys comes twice, side by side.
-    .limit(page.limit * page.patientKeys.length + 1);
+  return (
+    visibleStudies(connection)
+      .select(MANIFEST_COLUMNS)
+      .where('patient_key', 'in', [...page.patientKeys])
+      .$if(after !== undefined, (query) =>
+        query.where((where) => {
+          const { sortKey, studyInstanceUid, custodianNode } = after as Place;
+          return where.or([
+            where('sort_key', '<', sortKey),
+            where.and([where('sort_key', '=', sortKey), where('study_instance_uid', '>', studyInstanceUid)]),
+            where.and([
+              where('sort_key', '=', sortKey),
+              where('study_instance_uid', '=', studyInstanceUid),
+              where('custodian_node', '>', custodianNode),
+            ]),
+          ]);
+        }),
+      )
+      .orderBy('sort_key', 'desc')
+      .orderBy('study_instance_uid')
+      .orderBy('custodian_node')
+      // A study under two of the keys comes twice, side by side.
+      .limit(page.limit * page.patientKeys.length + 1)
+  );
 }
 
 /** Reads one page. */
@@ -76,10 +83,16 @@ export function placeOf(token: string): Place | undefined {
   if (token === '') return undefined;
   try {
     const parsed: unknown = JSON.parse(Buffer.from(token, 'base64url').toString('utf8'));
-    if (!Array.isArray(parsed) || parsed.length !== 3 || !parsed.every((part): part is string => typeof part === 'string')) throw new Error('not three texts');
+    if (!Array.isArray(parsed) || parsed.length !== 3 || !parsed.every((part): part is string => typeof part === 'string'))
+      throw new Error('not three texts');
     const [sortKey, studyInstanceUid, custodianNode] = parsed as [string, string, string];
     return { sortKey, studyInstanceUid, custodianNode };
   } catch (cause) {
-    throw new MeshError('INVALID_ARGUMENT', 'PAGE_TOKEN_INVALID', 'This page token is none that the index gave out. Begin with the first page.', { cause });
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'PAGE_TOKEN_INVALID',
+      'This page token is none that the index gave out. Begin with the first page.',
+      { cause },
+    );
   }
 }

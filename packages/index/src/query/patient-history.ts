@@ -1,6 +1,13 @@
 import type { AuditLog } from '@meridian/shared/audit-log';
 import { MeshError } from '@meridian/shared/errors';
-import { ConsentOutlook, QueryServiceService, type HistoryEntry, type PatientHistoryRequest, type PatientHistoryResponse, type QueryServiceServer } from '@meridian/shared/generated/meridian/v1/query';
+import {
+  ConsentOutlook,
+  QueryServiceService,
+  type HistoryEntry,
+  type PatientHistoryRequest,
+  type PatientHistoryResponse,
+  type QueryServiceServer,
+} from '@meridian/shared/generated/meridian/v1/query';
 import { unaryHandler } from '@meridian/shared/grpc';
 import type { NodeId } from '@meridian/shared/identifiers';
 import type { Logger } from '@meridian/shared/log';
@@ -33,7 +40,13 @@ const MAX_SUBJECT_LENGTH = 128;
 export function queryService(parts: QueryParts): { definition: typeof QueryServiceService; implementation: QueryServiceServer } {
   return {
     definition: QueryServiceService,
-    implementation: { patientHistory: unaryHandler({ log: parts.log, authenticate: parts.gate.authenticate, handle: (request, { caller }) => patientHistory(parts, request, caller) }) },
+    implementation: {
+      patientHistory: unaryHandler({
+        log: parts.log,
+        authenticate: parts.gate.authenticate,
+        handle: (request, { caller }) => patientHistory(parts, request, caller),
+      }),
+    },
   };
 }
 
@@ -47,16 +60,26 @@ async function patientHistory(parts: QueryParts, request: PatientHistoryRequest,
   const { database, keeper, audit, clock } = parts;
   const patientKeys = patientKeysOfRequest(request.patientKeys);
   const purpose = purposeOf(request.purposeOfUse);
-  if (request.subject.length > MAX_SUBJECT_LENGTH) throw new MeshError('INVALID_ARGUMENT', 'SUBJECT_INVALID', `The pseudonym of the person who asks is at most ${MAX_SUBJECT_LENGTH} characters.`);
+  if (request.subject.length > MAX_SUBJECT_LENGTH)
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'SUBJECT_INVALID',
+      `The pseudonym of the person who asks is at most ${MAX_SUBJECT_LENGTH} characters.`,
+    );
   const limit = Math.min(request.pageSize === 0 ? DEFAULT_PAGE_SIZE : request.pageSize, MAX_PAGE_SIZE);
   const page = await historyPage(database.read, { patientKeys, after: placeOf(request.pageToken), limit });
   const allKeys = await patientKeysOfStudies(database.read, page.rows);
-  const statements = await statementsOf(database.read, [...new Set([...allKeys.values()].flat())].map((key) => Buffer.from(key, 'hex')));
+  const statements = await statementsOf(
+    database.read,
+    [...new Set([...allKeys.values()].flat())].map((key) => Buffer.from(key, 'hex')),
+  );
   const atEpochMs = clock.now();
   const entries = page.rows.map((row): HistoryEntry => {
     const holder = keeper.view().entries.get(row.custodian_node as NodeId);
     const own = row.custodian_node === caller.nodeId;
-    const decision = own ? { allow: true as const } : decide({ statements, study: scopeOf(row, allKeys.get(studyAt(row)) ?? []), askingNode: caller.nodeId, purpose, atEpochMs });
+    const decision = own
+      ? { allow: true as const }
+      : decide({ statements, study: scopeOf(row, allKeys.get(studyAt(row)) ?? []), askingNode: caller.nodeId, purpose, atEpochMs });
     return {
       manifest: signedManifestOf(row),
       custodianNode: row.custodian_node,

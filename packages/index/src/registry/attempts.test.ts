@@ -5,14 +5,15 @@ import { networkOf, openAttemptLimit } from './attempts.ts';
 test('what one stranger is refused does not count against everybody', () => {
   let nowMs = 0;
   const limit = openAttemptLimit({ clock: { ...systemClock, monotonicMs: () => nowMs }, perCaller: 3, overall: 10 });
-  const tries = (caller: string, count: number): number => Array.from({ length: count }).filter(() => {
-    try {
-      limit.count(caller);
-      return true;
-    } catch {
-      return false;
-    }
-  }).length;
+  const tries = (caller: string, count: number): number =>
+    Array.from({ length: count }).filter(() => {
+      try {
+        limit.count(caller);
+        return true;
+      } catch {
+        return false;
+      }
+    }).length;
   expect(tries('192.0.2.1', 1000)).toBe(3);
   expect(tries('192.0.2.2', 2)).toBe(2);
   // Many addresses together still meet the limit of all.

@@ -34,7 +34,11 @@ export function openCallerGate(keeper: TrustKeeper): CallerGate {
       const spki = peerSpki(call);
       const entry = spki === undefined ? undefined : keeper.view().bySpki(spki);
       if (entry === undefined) {
-        throw new MeshError('UNAUTHENTICATED', 'CERTIFICATE_UNKNOWN', 'The certificate of this call belongs to no node of the federation, or has run out. Renew it, or join again with a new code.');
+        throw new MeshError(
+          'UNAUTHENTICATED',
+          'CERTIFICATE_UNKNOWN',
+          'The certificate of this call belongs to no node of the federation, or has run out. Renew it, or join again with a new code.',
+        );
       }
       refuseInactive(entry);
       return { nodeId: entry.nodeId as NodeId, entry };
@@ -64,7 +68,14 @@ export function openCallerGate(keeper: TrustKeeper): CallerGate {
       };
     },
     close: () => {
-      for (const controller of running) controller.abort(new MeshError('UNAVAILABLE', 'INDEX_UNREACHABLE', 'The index is stopping. What is held here stays usable; the rest is tried again by itself.'));
+      for (const controller of running)
+        controller.abort(
+          new MeshError(
+            'UNAVAILABLE',
+            'INDEX_UNREACHABLE',
+            'The index is stopping. What is held here stays usable; the rest is tried again by itself.',
+          ),
+        );
     },
   };
 }
@@ -72,11 +83,23 @@ export function openCallerGate(keeper: TrustKeeper): CallerGate {
 function refuseInactive(entry: TrustEntry | undefined): void {
   if (entry?.status === NodeStatus.NODE_STATUS_ACTIVE) return;
   if (entry?.status === NodeStatus.NODE_STATUS_SUSPENDED) {
-    throw new MeshError('PERMISSION_DENIED', 'NODE_SUSPENDED', 'This node is suspended for now. Ask the operator of the index why, and when it may come back.');
+    throw new MeshError(
+      'PERMISSION_DENIED',
+      'NODE_SUSPENDED',
+      'This node is suspended for now. Ask the operator of the index why, and when it may come back.',
+    );
   }
-  throw new MeshError('PERMISSION_DENIED', 'NODE_REVOKED', 'This node was removed from the federation. Ask the operator of the index; a new code is needed to join again.');
+  throw new MeshError(
+    'PERMISSION_DENIED',
+    'NODE_REVOKED',
+    'This node was removed from the federation. Ask the operator of the index; a new code is needed to join again.',
+  );
 }
 
 function keyReplaced(): MeshError {
-  return new MeshError('UNAUTHENTICATED', 'CERTIFICATE_UNKNOWN', 'This node has joined again with other keys: those of this call are no longer valid.');
+  return new MeshError(
+    'UNAUTHENTICATED',
+    'CERTIFICATE_UNKNOWN',
+    'This node has joined again with other keys: those of this call are no longer valid.',
+  );
 }

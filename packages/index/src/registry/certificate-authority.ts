@@ -2,8 +2,18 @@
 import 'reflect-metadata';
 import { createPublicKey, X509Certificate, type webcrypto } from 'node:crypto';
 import {
-  AuthorityKeyIdentifierExtension, BasicConstraintsExtension, ExtendedKeyUsage, ExtendedKeyUsageExtension, KeyUsageFlags, KeyUsagesExtension, Pkcs10CertificateRequest,
-  SubjectAlternativeNameExtension, SubjectKeyIdentifierExtension, X509Certificate as PeculiarCertificate, X509CertificateGenerator, type JsonGeneralName,
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  Pkcs10CertificateRequest,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+  X509Certificate as PeculiarCertificate,
+  X509CertificateGenerator,
+  type JsonGeneralName,
 } from '@peculiar/x509';
 import { MeshError } from '@meridian/shared/errors';
 import { sha256 } from '@meridian/shared/identifiers';
@@ -42,66 +52,118 @@ export interface CertificateAuthority {
   readonly spkiSha256: Buffer;
   issueIndexCertificate(host: string, nowEpochMs: number): Promise<KeyAndCertificate>;
   /** @throws MeshError INVALID_ARGUMENT / PROOF_INVALID for a request that does not prove its key. */
-  issueNodeCertificate(node: { readonly nodeId: string; readonly peerId: string; readonly certificateSigningRequest: Uint8Array; readonly nowEpochMs: number }): Promise<IssuedCertificate>;
+  issueNodeCertificate(node: {
+    readonly nodeId: string;
+    readonly peerId: string;
+    readonly certificateSigningRequest: Uint8Array;
+    readonly nowEpochMs: number;
+  }): Promise<IssuedCertificate>;
 }
 
 /* The crypto is named at every call: another library in the same process may set the certificate library's own default. */
 
 /** Makes the CA: P-256, ten years, signs end certificates only. */
-export async function createCertificateAuthority(name: string, parts: { readonly random: Random; readonly nowEpochMs: number }): Promise<KeyAndCertificate> {
+export async function createCertificateAuthority(
+  name: string,
+  parts: { readonly random: Random; readonly nowEpochMs: number },
+): Promise<KeyAndCertificate> {
   const keys = await crypto.subtle.generateKey(SIGNING, true, ['sign', 'verify']);
-  const certificate = await X509CertificateGenerator.createSelfSigned({
-    serialNumber: serialFrom(parts.random),
-    name: [{ CN: [`${name} Meridian CA`] }],
-    notBefore: new Date(parts.nowEpochMs - BACKDATED_MS),
-    notAfter: new Date(parts.nowEpochMs + CA_LIFETIME_MS),
-    signingAlgorithm: SIGNING,
-    keys,
-    extensions: [new BasicConstraintsExtension(true, 0, true), new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true), await SubjectKeyIdentifierExtension.create(keys.publicKey, false, crypto)],
-  }, crypto);
+  const certificate = await X509CertificateGenerator.createSelfSigned(
+    {
+      serialNumber: serialFrom(parts.random),
+      name: [{ CN: [`${name} Meridian CA`] }],
+      notBefore: new Date(parts.nowEpochMs - BACKDATED_MS),
+      notAfter: new Date(parts.nowEpochMs + CA_LIFETIME_MS),
+      signingAlgorithm: SIGNING,
+      keys,
+      extensions: [
+        new BasicConstraintsExtension(true, 0, true),
+        new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+        await SubjectKeyIdentifierExtension.create(keys.publicKey, false, crypto),
+      ],
+    },
+    crypto,
+  );
   return { privateKeyPem: await privatePem(keys.privateKey), certificatePem: pemOf('CERTIFICATE', Buffer.from(certificate.rawData)) };
 }
 
 /** Opens the CA from its PEM files. */
-export async function openCertificateAuthority(files: KeyAndCertificate, parts: { readonly random: Random }): Promise<CertificateAuthority> {
+export async function openCertificateAuthority(
+  files: KeyAndCertificate,
+  parts: { readonly random: Random },
+): Promise<CertificateAuthority> {
   const certificate = new X509Certificate(files.certificatePem);
   const pkcs8 = Buffer.from(files.privateKeyPem.replace(/-----[^-]+-----|\s/g, ''), 'base64');
   const privateKey = await crypto.subtle.importKey('pkcs8', pkcs8, SIGNING, false, ['sign']);
-  const publicKey = await crypto.subtle.importKey('spki', certificate.publicKey.export({ type: 'spki', format: 'der' }), SIGNING, true, ['verify']);
+  const publicKey = await crypto.subtle.importKey('spki', certificate.publicKey.export({ type: 'spki', format: 'der' }), SIGNING, true, [
+    'verify',
+  ]);
   // The very name of the CA, not a rebuilt one: issuer and subject must match byte for byte.
   const issuer = new PeculiarCertificate(files.certificatePem).subjectName;
-  const issue = async (subject: { readonly name: string; readonly publicKey: webcrypto.CryptoKey; readonly names: JsonGeneralName[]; readonly usages: ExtendedKeyUsage[]; readonly nowEpochMs: number; readonly lifetimeMs: number }) =>
-    X509CertificateGenerator.create({
-      serialNumber: serialFrom(parts.random),
-      subject: [{ CN: [subject.name] }],
-      issuer,
-      notBefore: new Date(subject.nowEpochMs - BACKDATED_MS),
-      notAfter: new Date(subject.nowEpochMs + subject.lifetimeMs),
-      signingAlgorithm: SIGNING,
-      publicKey: subject.publicKey,
-      signingKey: privateKey,
-      extensions: [
-        new BasicConstraintsExtension(false, undefined, true),
-        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-        new ExtendedKeyUsageExtension(subject.usages),
-        new SubjectAlternativeNameExtension(subject.names),
-        await AuthorityKeyIdentifierExtension.create(publicKey, false, crypto),
-      ],
-    }, crypto);
+  const issue = async (subject: {
+    readonly name: string;
+    readonly publicKey: webcrypto.CryptoKey;
+    readonly names: JsonGeneralName[];
+    readonly usages: ExtendedKeyUsage[];
+    readonly nowEpochMs: number;
+    readonly lifetimeMs: number;
+  }) =>
+    X509CertificateGenerator.create(
+      {
+        serialNumber: serialFrom(parts.random),
+        subject: [{ CN: [subject.name] }],
+        issuer,
+        notBefore: new Date(subject.nowEpochMs - BACKDATED_MS),
+        notAfter: new Date(subject.nowEpochMs + subject.lifetimeMs),
+        signingAlgorithm: SIGNING,
+        publicKey: subject.publicKey,
+        signingKey: privateKey,
+        extensions: [
+          new BasicConstraintsExtension(false, undefined, true),
+          new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+          new ExtendedKeyUsageExtension(subject.usages),
+          new SubjectAlternativeNameExtension(subject.names),
+          await AuthorityKeyIdentifierExtension.create(publicKey, false, crypto),
+        ],
+      },
+      crypto,
+    );
   return {
     certificatePem: files.certificatePem,
     spkiSha256: spkiSha256Of(files.certificatePem),
     issueIndexCertificate: async (host, nowEpochMs) => {
       const keys = await crypto.subtle.generateKey(SIGNING, true, ['sign', 'verify']);
       const hostName: JsonGeneralName = /^[\d.]+$|:/.test(host) ? { type: 'ip', value: host } : { type: 'dns', value: host };
-      const leaf = await issue({ name: 'Meridian index', publicKey: keys.publicKey, names: [{ type: 'url', value: INDEX_URI }, hostName], usages: [ExtendedKeyUsage.serverAuth], nowEpochMs, lifetimeMs: INDEX_LIFETIME_MS });
+      const leaf = await issue({
+        name: 'Meridian index',
+        publicKey: keys.publicKey,
+        names: [{ type: 'url', value: INDEX_URI }, hostName],
+        usages: [ExtendedKeyUsage.serverAuth],
+        nowEpochMs,
+        lifetimeMs: INDEX_LIFETIME_MS,
+      });
       return { privateKeyPem: await privatePem(keys.privateKey), certificatePem: pemOf('CERTIFICATE', Buffer.from(leaf.rawData)) };
     },
     issueNodeCertificate: async ({ nodeId, peerId, certificateSigningRequest, nowEpochMs }) => {
       const requested = await requestedKey(certificateSigningRequest);
-      const names: JsonGeneralName[] = [{ type: 'url', value: NODE_URI_PREFIX + nodeId }, { type: 'url', value: PEER_URI_PREFIX + peerId }];
-      const leaf = await issue({ name: nodeId, publicKey: requested.key, names, usages: [ExtendedKeyUsage.clientAuth, ExtendedKeyUsage.serverAuth], nowEpochMs, lifetimeMs: NODE_CERTIFICATE_LIFETIME_MS });
-      return { chain: [Buffer.from(leaf.rawData), certificate.raw], serial: leaf.serialNumber, spkiSha256: requested.spkiSha256, notAfterEpochMs: leaf.notAfter.getTime() };
+      const names: JsonGeneralName[] = [
+        { type: 'url', value: NODE_URI_PREFIX + nodeId },
+        { type: 'url', value: PEER_URI_PREFIX + peerId },
+      ];
+      const leaf = await issue({
+        name: nodeId,
+        publicKey: requested.key,
+        names,
+        usages: [ExtendedKeyUsage.clientAuth, ExtendedKeyUsage.serverAuth],
+        nowEpochMs,
+        lifetimeMs: NODE_CERTIFICATE_LIFETIME_MS,
+      });
+      return {
+        chain: [Buffer.from(leaf.rawData), certificate.raw],
+        serial: leaf.serialNumber,
+        spkiSha256: requested.spkiSha256,
+        notAfterEpochMs: leaf.notAfter.getTime(),
+      };
     },
   };
 }
@@ -123,7 +185,12 @@ async function requestedKey(der: Uint8Array): Promise<{ key: webcrypto.CryptoKey
 }
 
 function requestInvalid(cause?: unknown): MeshError {
-  return new MeshError('INVALID_ARGUMENT', 'PROOF_INVALID', 'The certificate request does not prove that its P-256 key is held by the one who asks. Join again with this program.', { cause });
+  return new MeshError(
+    'INVALID_ARGUMENT',
+    'PROOF_INVALID',
+    'The certificate request does not prove that its P-256 key is held by the one who asks. Join again with this program.',
+    { cause },
+  );
 }
 
 function serialFrom(random: Random): string {

@@ -8,7 +8,8 @@ import { applyTrustNews, verifyTrustList } from '@meridian/shared/trust-list';
 import { createTlsKeyRequest, fetchPinnedCa, parseJoinLink, pemOf } from '@meridian/shared/x509';
 import { clientsOf, joinNode, joinRequest, reasonOf, withEnrolment, withIndex, type TestNode } from '../test-network.ts';
 
-const trustOf = (node: TestNode): Promise<unknown> => callUnary(node.clients.trust.getTrustList.bind(node.clients.trust), { haveSeq: 0n }, { deadlineMs: 3000 });
+const trustOf = (node: TestNode): Promise<unknown> =>
+  callUnary(node.clients.trust.getTrustList.bind(node.clients.trust), { haveSeq: 0n }, { deadlineMs: 3000 });
 
 test('a code buys one certificate, and the certificate opens the index', async () => {
   await withIndex(async ({ index, addNode }) => {
@@ -24,9 +25,16 @@ test('a code buys one certificate, and the certificate opens the index', async (
     const newer = applyTrustNews(view, response, [node.joined.indexSigningPublicKey], Date.now());
     expect([...newer.entries.keys()].sort()).toEqual([node.nodeId, other.nodeId].sort());
     await callUnary(node.clients.trust.updateAddresses.bind(node.clients.trust), { addresses: ['/ip4/192.0.2.7/tcp/7500'] });
-    const again = applyTrustNews(newer, await callUnary(node.clients.trust.getTrustList.bind(node.clients.trust), { haveSeq: BigInt(newer.seq) }), [node.joined.indexSigningPublicKey], Date.now());
+    const again = applyTrustNews(
+      newer,
+      await callUnary(node.clients.trust.getTrustList.bind(node.clients.trust), { haveSeq: BigInt(newer.seq) }),
+      [node.joined.indexSigningPublicKey],
+      Date.now(),
+    );
     expect(again.entries.get(node.nodeId)?.addresses).toEqual(['/ip4/192.0.2.7/tcp/7500']);
-    expect(await reasonOf(callUnary(node.clients.trust.updateAddresses.bind(node.clients.trust), { addresses: ['http://x'] }))).toBe('INVALID_ARGUMENT ADDRESS_INVALID');
+    expect(await reasonOf(callUnary(node.clients.trust.updateAddresses.bind(node.clients.trust), { addresses: ['http://x'] }))).toBe(
+      'INVALID_ARGUMENT ADDRESS_INVALID',
+    );
     expect((await index.status()).hospitals.map(({ status }) => status)).toEqual(['active', 'active']);
   });
 });
@@ -96,7 +104,8 @@ test('too many tries from one address are turned away', async () => {
       const { joinLink } = await index.addHospital({ name: 'A' });
       await withEnrolment(joinLink, async (client) => {
         const { request } = await joinRequest('A'.repeat(26));
-        for (let tries = 0; tries < 3; tries += 1) expect(await reasonOf(callUnary(client.join.bind(client), request))).toBe('UNAUTHENTICATED JOIN_CODE_UNKNOWN');
+        for (let tries = 0; tries < 3; tries += 1)
+          expect(await reasonOf(callUnary(client.join.bind(client), request))).toBe('UNAUTHENTICATED JOIN_CODE_UNKNOWN');
         expect(await reasonOf(callUnary(client.join.bind(client), request))).toBe('RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS');
       });
     },
@@ -114,11 +123,18 @@ test('strangers who fill the join door stop no renewal', async () => {
         for (let tries = 0; tries < 5; tries += 1) await reasonOf(callUnary(client.join.bind(client), request));
         expect(await reasonOf(callUnary(client.join.bind(client), request))).toBe('RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS');
         const { certificateSigningRequest } = await createTlsKeyRequest();
-        const renewal = (key = node.key, atEpochMs = Date.now()) => ({ nodeId: node.nodeId, certificateSigningRequest, atEpochMs: BigInt(atEpochMs), signingProof: key.sign(renewProofBytes({ nodeId: node.nodeId, atEpochMs, certificateSigningRequest })) });
-        for (let tries = 0; tries < 30; tries += 1) expect(await reasonOf(callUnary(client.renew.bind(client), renewal(createSigningKey())))).toBe('UNAUTHENTICATED PROOF_INVALID');
+        const renewal = (key = node.key, atEpochMs = Date.now()) => ({
+          nodeId: node.nodeId,
+          certificateSigningRequest,
+          atEpochMs: BigInt(atEpochMs),
+          signingProof: key.sign(renewProofBytes({ nodeId: node.nodeId, atEpochMs, certificateSigningRequest })),
+        });
+        for (let tries = 0; tries < 30; tries += 1)
+          expect(await reasonOf(callUnary(client.renew.bind(client), renewal(createSigningKey())))).toBe('UNAUTHENTICATED PROOF_INVALID');
         expect(await reasonOf(callUnary(client.renew.bind(client), renewal()))).toBe('nothing thrown');
         const own = [];
-        for (let tries = 0; tries < 20; tries += 1) own.push(await reasonOf(callUnary(client.renew.bind(client), renewal(node.key, Date.now() - 3_600_000))));
+        for (let tries = 0; tries < 20; tries += 1)
+          own.push(await reasonOf(callUnary(client.renew.bind(client), renewal(node.key, Date.now() - 3_600_000))));
         expect(own.at(-1)).toBe('RESOURCE_EXHAUSTED TOO_MANY_ATTEMPTS');
       });
     },
@@ -129,7 +145,8 @@ test('strangers who fill the join door stop no renewal', async () => {
 test('a node changes its addresses a limited number of times a minute; the same ones change nothing', async () => {
   await withIndex(async ({ addNode }) => {
     const node = await addNode('A');
-    const tell = (port: number): Promise<string> => reasonOf(callUnary(node.clients.trust.updateAddresses.bind(node.clients.trust), { addresses: [`/ip4/192.0.2.7/tcp/${port}`] }));
+    const tell = (port: number): Promise<string> =>
+      reasonOf(callUnary(node.clients.trust.updateAddresses.bind(node.clients.trust), { addresses: [`/ip4/192.0.2.7/tcp/${port}`] }));
     const outcomes = [];
     for (let port = 1; port <= 21; port += 1) outcomes.push(await tell(port));
     expect(outcomes.filter((outcome) => outcome === 'nothing thrown')).toHaveLength(20);
@@ -157,17 +174,23 @@ test('the mutual-TLS listener takes certificates of listed, active nodes alone, 
     const address = node.joined.indexAddress;
     const { caCertificatePem } = node.identity;
     const without = clientsOf(address, { caCertificatePem });
-    expect(await reasonOf(callUnary(without.trust.getTrustList.bind(without.trust), { haveSeq: 0n }, { deadlineMs: 3000 }))).toMatch(/UNAVAILABLE INDEX_UNREACHABLE|DEADLINE_EXCEEDED INDEX_TIMEOUT/);
+    expect(await reasonOf(callUnary(without.trust.getTrustList.bind(without.trust), { haveSeq: 0n }, { deadlineMs: 3000 }))).toMatch(
+      /UNAVAILABLE INDEX_UNREACHABLE|DEADLINE_EXCEEDED INDEX_TIMEOUT/,
+    );
     without.close();
 
     await withIndex(async (elsewhere) => {
       const stranger = await elsewhere.addNode('X');
       const foreign = clientsOf(address, { ...stranger.identity, caCertificatePem });
-      expect(await reasonOf(callUnary(foreign.trust.getTrustList.bind(foreign.trust), { haveSeq: 0n }, { deadlineMs: 3000 }))).toMatch(/UNAVAILABLE INDEX_UNREACHABLE|DEADLINE_EXCEEDED INDEX_TIMEOUT/);
+      expect(await reasonOf(callUnary(foreign.trust.getTrustList.bind(foreign.trust), { haveSeq: 0n }, { deadlineMs: 3000 }))).toMatch(
+        /UNAVAILABLE INDEX_UNREACHABLE|DEADLINE_EXCEEDED INDEX_TIMEOUT/,
+      );
       foreign.close();
       // The other way round: an index of another CA is no index for this node.
       const misled = clientsOf(stranger.joined.indexAddress, node.identity);
-      expect(await reasonOf(callUnary(misled.trust.getTrustList.bind(misled.trust), { haveSeq: 0n }, { deadlineMs: 3000 }))).toMatch(/UNAVAILABLE INDEX_UNREACHABLE|DEADLINE_EXCEEDED INDEX_TIMEOUT/);
+      expect(await reasonOf(callUnary(misled.trust.getTrustList.bind(misled.trust), { haveSeq: 0n }, { deadlineMs: 3000 }))).toMatch(
+        /UNAVAILABLE INDEX_UNREACHABLE|DEADLINE_EXCEEDED INDEX_TIMEOUT/,
+      );
       misled.close();
     });
 
@@ -198,13 +221,20 @@ test('a certificate is renewed by the signing key, and a node that lost its keys
         const ask = client.renew.bind(client);
         const tls = await createTlsKeyRequest();
         const requestAt = (atEpochMs: number, key = node.key, nodeId: string = node.nodeId) => ({
-          nodeId, certificateSigningRequest: tls.certificateSigningRequest, atEpochMs: BigInt(atEpochMs), signingProof: key.sign(renewProofBytes({ nodeId, atEpochMs, certificateSigningRequest: tls.certificateSigningRequest })),
+          nodeId,
+          certificateSigningRequest: tls.certificateSigningRequest,
+          atEpochMs: BigInt(atEpochMs),
+          signingProof: key.sign(renewProofBytes({ nodeId, atEpochMs, certificateSigningRequest: tls.certificateSigningRequest })),
         });
         expect(await reasonOf(callUnary(ask, requestAt(Date.now(), createSigningKey())))).toBe('UNAUTHENTICATED PROOF_INVALID');
         expect(await reasonOf(callUnary(ask, requestAt(Date.now(), node.key, 'n-aaaaaaaaaaaaaaaa')))).toBe('UNAUTHENTICATED PROOF_INVALID');
         expect(await reasonOf(callUnary(ask, requestAt(Date.now() - 6 * 60_000)))).toBe('UNAUTHENTICATED CLOCK_SKEW');
         const [leaf] = (await callUnary(ask, requestAt(Date.now()))).certificateChain;
-        const renewed = clientsOf(node.joined.indexAddress, { ...node.identity, certificateChainPem: pemOf('CERTIFICATE', leaf as Buffer), privateKeyPem: tls.privateKeyPem });
+        const renewed = clientsOf(node.joined.indexAddress, {
+          ...node.identity,
+          certificateChainPem: pemOf('CERTIFICATE', leaf as Buffer),
+          privateKeyPem: tls.privateKeyPem,
+        });
         expect(await reasonOf(callUnary(renewed.trust.getTrustList.bind(renewed.trust), { haveSeq: 0n }))).toBe('nothing thrown');
         renewed.close();
         expect(await reasonOf(trustOf(node))).toBe('nothing thrown');

@@ -45,16 +45,30 @@ export async function join(parts: JoinParts, request: JoinRequest): Promise<Join
   const code = request.code.trim().toUpperCase();
   const codeSha256 = sha256(code);
   const requestSha256 = sha256(JoinRequest.encode({ ...request, addresses: [], aeTitle: '' }).finish());
-  const row = await database.read.selectFrom('join_code').select(['node_id', 'expires_at', 'used_at', 'request_sha256']).where('code_sha256', '=', codeSha256).executeTakeFirst();
+  const row = await database.read
+    .selectFrom('join_code')
+    .select(['node_id', 'expires_at', 'used_at', 'request_sha256'])
+    .where('code_sha256', '=', codeSha256)
+    .executeTakeFirst();
   checkCode(row, requestSha256, clock.now());
   const addresses = checkAddresses(request.addresses);
   checkProofs(request, code);
   const nodeId = row.node_id as NodeId;
-  const certificate = await authority.issueNodeCertificate({ nodeId, peerId: request.peerId, certificateSigningRequest: request.certificateSigningRequest, nowEpochMs: clock.now() });
+  const certificate = await authority.issueNodeCertificate({
+    nodeId,
+    peerId: request.peerId,
+    certificateSigningRequest: request.certificateSigningRequest,
+    nowEpochMs: clock.now(),
+  });
 
   const hospitalName = await keeper.change(async (transaction) => {
     await claimCode(transaction, { codeSha256, requestSha256, atEpochMs: clock.now() });
-    await refuseForeignKeys(transaction, { nodeId, peerId: request.peerId, signingPublicKey: request.signingPublicKey, spkiSha256: certificate.spkiSha256 });
+    await refuseForeignKeys(transaction, {
+      nodeId,
+      peerId: request.peerId,
+      signingPublicKey: request.signingPublicKey,
+      spkiSha256: certificate.spkiSha256,
+    });
     const name = await enrol(transaction, { nodeId, request, addresses, certificate, atEpochMs: clock.now() });
     await audit.append({ type: 'CERT', peer: nodeId, reason: 'JOINED', detail: { serial: certificate.serial } });
     return { changed: [nodeId], result: name };
@@ -74,9 +88,19 @@ export async function join(parts: JoinParts, request: JoinRequest): Promise<Join
 }
 
 function checkCode(row: CodeRow | undefined, requestSha256: Buffer, nowEpochMs: number): asserts row is CodeRow {
-  if (row === undefined) throw new MeshError('UNAUTHENTICATED', 'JOIN_CODE_UNKNOWN', 'The index knows no such join code. Copy the link whole; if a newer one was made, only that one works.');
+  if (row === undefined)
+    throw new MeshError(
+      'UNAUTHENTICATED',
+      'JOIN_CODE_UNKNOWN',
+      'The index knows no such join code. Copy the link whole; if a newer one was made, only that one works.',
+    );
   if (row.used_at !== null && row.request_sha256?.equals(requestSha256) !== true) throw codeUsed();
-  if (row.expires_at <= nowEpochMs) throw new MeshError('UNAUTHENTICATED', 'JOIN_CODE_EXPIRED', 'The join code has run out: it is good for 72 hours. Ask the operator of the index for a new one.');
+  if (row.expires_at <= nowEpochMs)
+    throw new MeshError(
+      'UNAUTHENTICATED',
+      'JOIN_CODE_EXPIRED',
+      'The join code has run out: it is good for 72 hours. Ask the operator of the index for a new one.',
+    );
 }
 
 function checkProofs(request: JoinRequest, code: string): void {
@@ -87,11 +111,19 @@ function checkProofs(request: JoinRequest, code: string): void {
     request.peerId === peerIdOf(request.peerPublicKey) &&
     !request.signingPublicKey.equals(request.peerPublicKey) &&
     request.aeTitle.length <= 16;
-  if (!proven) throw new MeshError('INVALID_ARGUMENT', 'PROOF_INVALID', 'The request does not prove that its keys are held by the one who asks. The code was not used up; join again with this program.');
+  if (!proven)
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'PROOF_INVALID',
+      'The request does not prove that its keys are held by the one who asks. The code was not used up; join again with this program.',
+    );
 }
 
 /** One statement decides between nodes that present the same code at the same time. */
-async function claimCode(transaction: IndexTransaction, claim: { readonly codeSha256: Buffer; readonly requestSha256: Buffer; readonly atEpochMs: number }): Promise<void> {
+async function claimCode(
+  transaction: IndexTransaction,
+  claim: { readonly codeSha256: Buffer; readonly requestSha256: Buffer; readonly atEpochMs: number },
+): Promise<void> {
   const { numUpdatedRows } = await transaction
     .updateTable('join_code')
     .set({ used_at: claim.atEpochMs, request_sha256: claim.requestSha256 })
@@ -101,19 +133,48 @@ async function claimCode(transaction: IndexTransaction, claim: { readonly codeSh
   if (numUpdatedRows !== 1n) throw codeUsed();
 }
 
-async function enrol(transaction: IndexTransaction, node: { readonly nodeId: NodeId; readonly request: JoinRequest; readonly addresses: readonly string[]; readonly certificate: IssuedCertificate; readonly atEpochMs: number }): Promise<string> {
+async function enrol(
+  transaction: IndexTransaction,
+  node: {
+    readonly nodeId: NodeId;
+    readonly request: JoinRequest;
+    readonly addresses: readonly string[];
+    readonly certificate: IssuedCertificate;
+    readonly atEpochMs: number;
+  },
+): Promise<string> {
   const { nodeId, request, atEpochMs } = node;
-  const before = await transaction.selectFrom('hospital').select(['name', 'status', 'signing_public_key']).where('node_id', '=', nodeId).executeTakeFirstOrThrow();
-  if (before.status === 'revoked') throw new MeshError('PERMISSION_DENIED', 'NODE_NOT_ACTIVE', 'This hospital was removed from the federation. Ask the operator of the index.');
+  const before = await transaction
+    .selectFrom('hospital')
+    .select(['name', 'status', 'signing_public_key'])
+    .where('node_id', '=', nodeId)
+    .executeTakeFirstOrThrow();
+  if (before.status === 'revoked')
+    throw new MeshError(
+      'PERMISSION_DENIED',
+      'NODE_NOT_ACTIVE',
+      'This hospital was removed from the federation. Ask the operator of the index.',
+    );
   const former = before.signing_public_key;
   if (former !== null && !former.equals(request.signingPublicKey)) {
-    await transaction.insertInto('former_signing_key').values({ node_id: nodeId, public_key: former, until: atEpochMs }).onConflict((conflict) => conflict.doNothing()).execute();
+    await transaction
+      .insertInto('former_signing_key')
+      .values({ node_id: nodeId, public_key: former, until: atEpochMs })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
     // The old machine is out: its certificates leave the list with its key.
     await transaction.deleteFrom('node_certificate').where('node_id', '=', nodeId).execute();
   }
   await transaction
     .updateTable('hospital')
-    .set({ status: before.status === 'suspended' ? 'suspended' : 'active', peer_id: request.peerId, signing_public_key: request.signingPublicKey, addresses: JSON.stringify(node.addresses), ae_title: request.aeTitle, joined_at: atEpochMs })
+    .set({
+      status: before.status === 'suspended' ? 'suspended' : 'active',
+      peer_id: request.peerId,
+      signing_public_key: request.signingPublicKey,
+      addresses: JSON.stringify(node.addresses),
+      ae_title: request.aeTitle,
+      joined_at: atEpochMs,
+    })
     .where('node_id', '=', nodeId)
     .execute();
   await recordCertificate(transaction, nodeId, node.certificate, atEpochMs);
@@ -121,5 +182,9 @@ async function enrol(transaction: IndexTransaction, node: { readonly nodeId: Nod
 }
 
 function codeUsed(): MeshError {
-  return new MeshError('UNAUTHENTICATED', 'JOIN_CODE_USED', 'This join code was used already, by another node or another installation. Ask the operator of the index for a new one, and tell them if you did not use it.');
+  return new MeshError(
+    'UNAUTHENTICATED',
+    'JOIN_CODE_USED',
+    'This join code was used already, by another node or another installation. Ask the operator of the index for a new one, and tell them if you did not use it.',
+  );
 }

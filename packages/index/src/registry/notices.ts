@@ -10,16 +10,35 @@ export interface Notice {
 }
 
 /** Adds a notice for every node named, in the transaction of what it tells. */
-export async function addNotices(transaction: IndexTransaction, notice: { readonly nodeIds: Iterable<string>; readonly kind: Notice['kind']; readonly subject: string; readonly payload: Buffer; readonly atEpochMs: number }): Promise<void> {
+export async function addNotices(
+  transaction: IndexTransaction,
+  notice: {
+    readonly nodeIds: Iterable<string>;
+    readonly kind: Notice['kind'];
+    readonly subject: string;
+    readonly payload: Buffer;
+    readonly atEpochMs: number;
+  },
+): Promise<void> {
   for (const nodeId of notice.nodeIds) {
     const seq = await nextNumber(transaction, 'notice');
-    await transaction.insertInto('notice').values({ seq, node_id: nodeId, kind: notice.kind, subject: notice.subject, payload: notice.payload, created_at: notice.atEpochMs }).execute();
+    await transaction
+      .insertInto('notice')
+      .values({ seq, node_id: nodeId, kind: notice.kind, subject: notice.subject, payload: notice.payload, created_at: notice.atEpochMs })
+      .execute();
   }
 }
 
 /** Notices of a node after a cursor, oldest first. */
 export async function noticesAfter(connection: IndexConnection, nodeId: string, afterSeq: number, limit: number): Promise<Notice[]> {
-  return connection.selectFrom('notice').select(['seq', 'kind', 'payload']).where('node_id', '=', nodeId).where('seq', '>', afterSeq).orderBy('seq').limit(limit).execute();
+  return connection
+    .selectFrom('notice')
+    .select(['seq', 'kind', 'payload'])
+    .where('node_id', '=', nodeId)
+    .where('seq', '>', afterSeq)
+    .orderBy('seq')
+    .limit(limit)
+    .execute();
 }
 
 /** Forgets notices older than a time: a node that was away longer has to join again. */

@@ -19,7 +19,9 @@ export interface TrustKeeper {
   /** The list as nodes see it, freshly signed. */
   view(): TrustView;
   /** Changes rows and the list in one transaction, signs the delta and the new head, then tells the listeners. */
-  change<Result>(work: (transaction: IndexTransaction) => Promise<{ readonly changed: readonly NodeId[]; readonly result: Result }>): Promise<Result>;
+  change<Result>(
+    work: (transaction: IndexTransaction) => Promise<{ readonly changed: readonly NodeId[]; readonly result: Result }>,
+  ): Promise<Result>;
   /** What leads from a seq to the newest list: deltas where they reach back, all segments otherwise. */
   newsSince(haveSeq: number): Promise<TrustNews & { readonly head: SignedObject; readonly deltas: SignedObject[] }>;
   onNews(listener: () => void): () => void;
@@ -27,12 +29,24 @@ export interface TrustKeeper {
 }
 
 /** Opens the list over the registry's rows and keeps its head fresh. */
-export async function openTrustKeeper(parts: { readonly database: IndexDatabase; readonly key: SigningKey; readonly clock: Clock; readonly log: Logger }): Promise<TrustKeeper> {
+export async function openTrustKeeper(parts: {
+  readonly database: IndexDatabase;
+  readonly key: SigningKey;
+  readonly clock: Clock;
+  readonly log: Logger;
+}): Promise<TrustKeeper> {
   const { database, key, clock, log } = parts;
   const indexSigningKeys = [key.publicKey];
   const listeners = new Set<() => void>();
-  const seqOf = async (): Promise<number> => (await database.read.selectFrom('trust_delta').select((builder) => builder.fn.max('to_seq').as('seq')).executeTakeFirst())?.seq ?? 1;
-  const sign = (entries: Iterable<TrustEntry>, seq: number): TrustView => verifyTrustList(buildTrustList({ entries, seq, nowEpochMs: clock.now(), key, indexSigningKeys }), [key.publicKey], clock.now());
+  const seqOf = async (): Promise<number> =>
+    (
+      await database.read
+        .selectFrom('trust_delta')
+        .select((builder) => builder.fn.max('to_seq').as('seq'))
+        .executeTakeFirst()
+    )?.seq ?? 1;
+  const sign = (entries: Iterable<TrustEntry>, seq: number): TrustView =>
+    verifyTrustList(buildTrustList({ entries, seq, nowEpochMs: clock.now(), key, indexSigningKeys }), [key.publicKey], clock.now());
 
   let view = sign((await entriesOf(database.read)).values(), await seqOf());
   let turn: Promise<unknown> = Promise.resolve();
@@ -49,7 +63,9 @@ export async function openTrustKeeper(parts: { readonly database: IndexDatabase;
   };
   let timer = clock.after(RESIGN_MS, resign);
 
-  const changeNow = async <Result>(work: (transaction: IndexTransaction) => Promise<{ readonly changed: readonly NodeId[]; readonly result: Result }>): Promise<Result> => {
+  const changeNow = async <Result>(
+    work: (transaction: IndexTransaction) => Promise<{ readonly changed: readonly NodeId[]; readonly result: Result }>,
+  ): Promise<Result> => {
     const fromSeq = view.seq;
     const toSeq = fromSeq + 1;
     const entries = new Map<string, TrustEntry>(view.entries);
@@ -58,8 +74,14 @@ export async function openTrustKeeper(parts: { readonly database: IndexDatabase;
       const changed = await entriesOf(transaction, outcome.changed);
       for (const [nodeId, entry] of changed) entries.set(nodeId, entry);
       const delta = signDelta({ fromSeq, toSeq, changed: [...changed.values()], removed: [], key });
-      await transaction.insertInto('trust_delta').values({ to_seq: toSeq, from_seq: fromSeq, signed: Buffer.from(SignedObject.encode(delta).finish()) }).execute();
-      await transaction.deleteFrom('trust_delta').where('to_seq', '<=', toSeq - DELTAS_KEPT).execute();
+      await transaction
+        .insertInto('trust_delta')
+        .values({ to_seq: toSeq, from_seq: fromSeq, signed: Buffer.from(SignedObject.encode(delta).finish()) })
+        .execute();
+      await transaction
+        .deleteFrom('trust_delta')
+        .where('to_seq', '<=', toSeq - DELTAS_KEPT)
+        .execute();
       return outcome.result;
     });
     view = sign(entries.values(), toSeq);
@@ -78,9 +100,21 @@ export async function openTrustKeeper(parts: { readonly database: IndexDatabase;
     newsSince: async (haveSeq) => {
       const { head, segments, seq } = view;
       if (haveSeq === seq) return { head, deltas: [], segments: [] };
-      const rows = haveSeq < 1 || haveSeq > seq ? [] : await database.read.selectFrom('trust_delta').selectAll().where('to_seq', '>', haveSeq).where('to_seq', '<=', seq).orderBy('to_seq').limit(MAX_DELTAS_SENT + 1).execute();
+      const rows =
+        haveSeq < 1 || haveSeq > seq
+          ? []
+          : await database.read
+              .selectFrom('trust_delta')
+              .selectAll()
+              .where('to_seq', '>', haveSeq)
+              .where('to_seq', '<=', seq)
+              .orderBy('to_seq')
+              .limit(MAX_DELTAS_SENT + 1)
+              .execute();
       const reachesBack = rows[0]?.from_seq === haveSeq && rows.length === seq - haveSeq;
-      return reachesBack ? { head, deltas: rows.map((row) => SignedObject.decode(row.signed)), segments: [] } : { head, deltas: [], segments };
+      return reachesBack
+        ? { head, deltas: rows.map((row) => SignedObject.decode(row.signed)), segments: [] }
+        : { head, deltas: [], segments };
     },
     onNews: (listener) => {
       listeners.add(listener);
@@ -96,9 +130,24 @@ export async function openTrustKeeper(parts: { readonly database: IndexDatabase;
 /** Entries of the nodes that have joined, as their rows make them. */
 async function entriesOf(connection: IndexConnection, nodeIds?: readonly NodeId[]): Promise<Map<string, TrustEntry>> {
   const only = nodeIds === undefined ? undefined : [...nodeIds];
-  const hospitals = await connection.selectFrom('hospital').selectAll().where('status', '!=', 'invited').$if(only !== undefined, (query) => query.where('node_id', 'in', only ?? [])).execute();
-  const certificates = await connection.selectFrom('node_certificate').select(['node_id', 'spki_sha256']).$if(only !== undefined, (query) => query.where('node_id', 'in', only ?? [])).orderBy('serial').execute();
-  const formerKeys = await connection.selectFrom('former_signing_key').selectAll().$if(only !== undefined, (query) => query.where('node_id', 'in', only ?? [])).orderBy('until').execute();
+  const hospitals = await connection
+    .selectFrom('hospital')
+    .selectAll()
+    .where('status', '!=', 'invited')
+    .$if(only !== undefined, (query) => query.where('node_id', 'in', only ?? []))
+    .execute();
+  const certificates = await connection
+    .selectFrom('node_certificate')
+    .select(['node_id', 'spki_sha256'])
+    .$if(only !== undefined, (query) => query.where('node_id', 'in', only ?? []))
+    .orderBy('serial')
+    .execute();
+  const formerKeys = await connection
+    .selectFrom('former_signing_key')
+    .selectAll()
+    .$if(only !== undefined, (query) => query.where('node_id', 'in', only ?? []))
+    .orderBy('until')
+    .execute();
   return new Map(
     hospitals.map((hospital) => [
       hospital.node_id,
@@ -111,7 +160,11 @@ async function entriesOf(connection: IndexConnection, nodeIds?: readonly NodeId[
   );
 }
 
-function entryOf(hospital: RegistryTables['hospital'], spkis: readonly Buffer[], formerKeys: readonly RegistryTables['former_signing_key'][]): TrustEntry {
+function entryOf(
+  hospital: RegistryTables['hospital'],
+  spkis: readonly Buffer[],
+  formerKeys: readonly RegistryTables['former_signing_key'][],
+): TrustEntry {
   return TrustEntry.fromPartial({
     nodeId: hospital.node_id,
     name: hospital.name,

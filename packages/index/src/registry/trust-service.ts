@@ -8,7 +8,12 @@ import type { Caller, CallerGate } from './caller.ts';
 import type { TrustKeeper } from './trust-keeper.ts';
 
 /** The trust list's RPCs. */
-export function trustService(parts: { readonly keeper: TrustKeeper; readonly gate: CallerGate; readonly addressChanges: AttemptLimit; readonly log: Logger }): { definition: typeof TrustServiceService; implementation: TrustServiceServer } {
+export function trustService(parts: {
+  readonly keeper: TrustKeeper;
+  readonly gate: CallerGate;
+  readonly addressChanges: AttemptLimit;
+  readonly log: Logger;
+}): { definition: typeof TrustServiceService; implementation: TrustServiceServer } {
   const { gate, keeper, log } = parts;
   return {
     definition: TrustServiceService,
@@ -21,20 +26,32 @@ export function trustService(parts: { readonly keeper: TrustKeeper; readonly gat
           return { head, deltas, segments: [...(segments ?? [])] };
         },
       }),
-      updateAddresses: unaryHandler({ log, authenticate: gate.authenticate, handle: (request, { caller }) => updateAddresses(parts, caller, request) }),
+      updateAddresses: unaryHandler({
+        log,
+        authenticate: gate.authenticate,
+        handle: (request, { caller }) => updateAddresses(parts, caller, request),
+      }),
     },
   };
 }
 
 /** Addresses are part of the signed list; the same ones again make no new list. */
-async function updateAddresses({ keeper, addressChanges }: { readonly keeper: TrustKeeper; readonly addressChanges: AttemptLimit }, caller: Caller, request: UpdateAddressesRequest): Promise<UpdateAddressesResponse> {
+async function updateAddresses(
+  { keeper, addressChanges }: { readonly keeper: TrustKeeper; readonly addressChanges: AttemptLimit },
+  caller: Caller,
+  request: UpdateAddressesRequest,
+): Promise<UpdateAddressesResponse> {
   const addresses = checkAddresses(request.addresses);
   const held = keeper.view().entries.get(caller.nodeId)?.addresses ?? [];
   if (JSON.stringify(held) === JSON.stringify(addresses)) return {};
   // Every change is a new list for the whole federation.
   addressChanges.count(caller.nodeId);
   await keeper.change(async (transaction) => {
-    await transaction.updateTable('hospital').set({ addresses: JSON.stringify(addresses) }).where('node_id', '=', caller.nodeId).execute();
+    await transaction
+      .updateTable('hospital')
+      .set({ addresses: JSON.stringify(addresses) })
+      .where('node_id', '=', caller.nodeId)
+      .execute();
     return { changed: [caller.nodeId], result: undefined };
   });
   return {};

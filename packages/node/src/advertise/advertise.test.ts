@@ -35,7 +35,11 @@ interface Hospital {
   readonly newKey: (key: SigningKey) => void;
   readonly folder: string;
   readonly reopen: (faults?: { dropOutboxRow?: boolean }, meanwhile?: () => Promise<void>) => Promise<void>;
-  readonly ingest: (study: number, instance?: number, options?: { person?: boolean; bodyPart?: string; associationId?: string }) => Promise<void>;
+  readonly ingest: (
+    study: number,
+    instance?: number,
+    options?: { person?: boolean; bodyPart?: string; associationId?: string },
+  ) => Promise<void>;
   readonly settled: (timeoutMs?: number) => Promise<void>;
 }
 
@@ -48,7 +52,9 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
   let channel = openIndexChannel({ address: index.address, credentials: index.credentials, clock });
   const open = (faults: { dropOutboxRow?: boolean } = {}): Promise<Advertise> => {
     const federation = {
-      nodeId, signingKey, channel,
+      nodeId,
+      signingKey,
+      channel,
       onContact: () => () => undefined,
       patientKeys: async (ids: readonly TypedPersonId[]) => {
         if (hospital.isEvaluatorDown) throw new MeshError('UNAVAILABLE', 'PATIENT_KEY_UNAVAILABLE', 'down');
@@ -58,7 +64,14 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
     return openAdvertise({ folder, store, federation, audit, clock, random, log: silentLog, faults });
   };
   const hospital: Hospital = {
-    index, store, audit, signingKey, folder, isEvaluatorDown: false, newKey: (key) => void (signingKey = key), advertise: undefined as unknown as Advertise,
+    index,
+    store,
+    audit,
+    signingKey,
+    folder,
+    isEvaluatorDown: false,
+    newKey: (key) => void (signingKey = key),
+    advertise: undefined as unknown as Advertise,
     reopen: async (faults, meanwhile) => {
       await hospital.advertise.close();
       await meanwhile?.();
@@ -68,10 +81,25 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
     },
     ingest: async (study, instance = 1, options = {}) => {
       const dataset = Buffer.concat([
-        element(0x00080016, 'UI', '1.2.840.10008.5.1.4.1.1.7'), element(0x00080018, 'UI', `${studyUid(study)}.1.${instance}`), element(0x00080020, 'DA', '20250601'), element(0x00080060, 'CS', 'CT'),
-        element(0x00100010, 'PN', 'Wang^Xiaoming'), element(0x00100020, 'LO', `110101900307${String(100 + study).slice(-3)}`), element(0x00180015, 'CS', options.bodyPart ?? 'CHEST'), element(0x0020000d, 'UI', studyUid(study)), element(0x0020000e, 'UI', `${studyUid(study)}.1`), element(0x00200011, 'IS', '3'), element(0x00200013, 'IS', String(instance)),
+        element(0x00080016, 'UI', '1.2.840.10008.5.1.4.1.1.7'),
+        element(0x00080018, 'UI', `${studyUid(study)}.1.${instance}`),
+        element(0x00080020, 'DA', '20250601'),
+        element(0x00080060, 'CS', 'CT'),
+        element(0x00100010, 'PN', 'Wang^Xiaoming'),
+        element(0x00100020, 'LO', `110101900307${String(100 + study).slice(-3)}`),
+        element(0x00180015, 'CS', options.bodyPart ?? 'CHEST'),
+        element(0x0020000d, 'UI', studyUid(study)),
+        element(0x0020000e, 'UI', `${studyUid(study)}.1`),
+        element(0x00200011, 'IS', '3'),
+        element(0x00200013, 'IS', String(instance)),
       ]);
-      const sink = store.ingest.begin({ door: 'dimse', transferSyntaxUid: '1.2.840.10008.1.2.1', assigningAuthority: 'H', ...(options.associationId === undefined ? {} : { associationId: options.associationId }), ...(options.person === false ? {} : { nationalIdIn: 'patient-id' as const }) });
+      const sink = store.ingest.begin({
+        door: 'dimse',
+        transferSyntaxUid: '1.2.840.10008.1.2.1',
+        assigningAuthority: 'H',
+        ...(options.associationId === undefined ? {} : { associationId: options.associationId }),
+        ...(options.person === false ? {} : { nationalIdIn: 'patient-id' as const }),
+      });
       sink.write(dataset);
       expect((await sink.end()).outcome).toBe('stored');
       if (options.associationId === undefined) await store.settle.now(studyUid(study));
@@ -91,7 +119,8 @@ async function withHospital(run: (hospital: Hospital) => Promise<void>): Promise
   }
 }
 
-const studiesOf = (index: TestFeed): string[] => index.entries.map(({ manifest }) => `${manifest.studyInstanceUid.split('.').at(-1)} v${manifest.version}`);
+const studiesOf = (index: TestFeed): string[] =>
+  index.entries.map(({ manifest }) => `${manifest.studyInstanceUid.split('.').at(-1)} v${manifest.version}`);
 
 test('a study that has settled is advertised once, signed, with the list that it binds; a late instance makes the next version', async () => {
   await withHospital(async ({ index, store, audit, signingKey, advertise, ingest, settled }) => {
@@ -105,7 +134,16 @@ test('a study that has settled is advertised once, signed, with the list that it
     const current = await advertise.currentManifest(uid);
     const { signed, list } = await advertise.instanceList(uid);
     expect(openManifest(signed, [signingKey.publicKey]).digest).toEqual(current?.digest);
-    expect(current?.manifest).toMatchObject({ custodianNode: nodeId, version: 2n, status: ManifestStatus.MANIFEST_STATUS_COMPLETE, instanceCount: 2, studyDate: '20250601', isCopy: false, patientKeys: [{ epoch: '1' }], series: [{ modality: 'CT', instanceCount: 2, seriesNumber: 3 }] });
+    expect(current?.manifest).toMatchObject({
+      custodianNode: nodeId,
+      version: 2n,
+      status: ManifestStatus.MANIFEST_STATUS_COMPLETE,
+      instanceCount: 2,
+      studyDate: '20250601',
+      isCopy: false,
+      patientKeys: [{ epoch: '1' }],
+      series: [{ modality: 'CT', instanceCount: 2, seriesNumber: 3 }],
+    });
     const opened = openInstanceList(list, current!.manifest);
     expect(opened.instances.map(({ sopInstanceUid }) => sopInstanceUid)).toEqual([`${studyUid(1)}.1.1`, `${studyUid(1)}.1.2`]);
     expect((await advertise.instanceList(uid, 1)).list.length).toBeLessThan(list.length);
@@ -126,10 +164,15 @@ test('a version that closed before a late instance came is announced as unfinish
     await ingest(1, 2, { associationId: 'late' });
     hospital.isEvaluatorDown = false;
     await hospital.settled();
-    expect(index.entries.map(({ manifest }) => [manifest.version, manifest.status, manifest.instanceCount])).toEqual([[1n, ManifestStatus.MANIFEST_STATUS_INCOMPLETE, 2]]);
+    expect(index.entries.map(({ manifest }) => [manifest.version, manifest.status, manifest.instanceCount])).toEqual([
+      [1n, ManifestStatus.MANIFEST_STATUS_INCOMPLETE, 2],
+    ]);
     await store.settle.now(studyUid(1));
     await hospital.settled();
-    expect(index.entries.map(({ manifest }) => [manifest.version, manifest.status])).toEqual([[1n, ManifestStatus.MANIFEST_STATUS_INCOMPLETE], [2n, ManifestStatus.MANIFEST_STATUS_COMPLETE]]);
+    expect(index.entries.map(({ manifest }) => [manifest.version, manifest.status])).toEqual([
+      [1n, ManifestStatus.MANIFEST_STATUS_INCOMPLETE],
+      [2n, ManifestStatus.MANIFEST_STATUS_COMPLETE],
+    ]);
   });
 });
 
@@ -154,7 +197,9 @@ test('an entry that the index refuses for good is reported and passed over, and 
     expect(hospital.advertise.status()).toMatchObject({ lastSeq: 4, acknowledgedSeq: 4, pending: 0, refused: 1 });
     const reports: unknown[] = [];
     for await (const { type, study, reason, detail } of audit.entries()) if (type === 'ADMIN') reports.push({ study, reason, detail });
-    expect(reports).toEqual([{ study: studyUid(2), reason: 'MANIFEST_MALFORMED', detail: { event: 'feed-entry-refused', version: 1, seq: 2 } }]);
+    expect(reports).toEqual([
+      { study: studyUid(2), reason: 'MANIFEST_MALFORMED', detail: { event: 'feed-entry-refused', version: 1, seq: 2 } },
+    ]);
     expect(await store.studies.study(parseStudyInstanceUid(studyUid(2)))).toMatchObject({ state: 'settled' });
     expect(await hospital.advertise.currentManifest(parseStudyInstanceUid(studyUid(2)))).toBeUndefined();
 
@@ -264,7 +309,11 @@ test('a node that joined again with a new key signs and announces every study an
     await hospital.reopen();
     await hospital.settled();
     const anew = index.entries.slice(4);
-    expect(anew.map(({ seq, manifest }) => `${seq}: ${manifest.studyInstanceUid.split('.').at(-1)} v${manifest.version}`)).toEqual(['1: 1 v2', '2: 3 v2', '3: 2 v3']);
+    expect(anew.map(({ seq, manifest }) => `${seq}: ${manifest.studyInstanceUid.split('.').at(-1)} v${manifest.version}`)).toEqual([
+      '1: 1 v2',
+      '2: 3 v2',
+      '3: 2 v3',
+    ]);
     expect(new Set(index.entries.map(({ feedId }) => feedId)).size).toBe(2);
     const { signed, list } = await hospital.advertise.instanceList(parseStudyInstanceUid(studyUid(2)));
     const { manifest } = openManifest(signed, [key.publicKey]);

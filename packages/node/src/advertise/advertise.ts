@@ -39,7 +39,9 @@ export interface Advertise {
    */
   instanceList(studyInstanceUid: StudyInstanceUid, version?: number): Promise<{ signed: SignedObject; list: Buffer }>;
   /** The newest manifest of an own study; undefined where none was made. */
-  currentManifest(studyInstanceUid: StudyInstanceUid): Promise<{ signed: SignedObject; manifest: StudyManifest; digest: Buffer } | undefined>;
+  currentManifest(
+    studyInstanceUid: StudyInstanceUid,
+  ): Promise<{ signed: SignedObject; manifest: StudyManifest; digest: Buffer } | undefined>;
   close(): Promise<void>;
 }
 
@@ -48,7 +50,11 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
   const { store } = parts;
   const log = parts.log.child({ room: 'advertise' });
   const database = await openSqlite<FeedSchema>({ file: join(parts.folder, 'advertise.sqlite'), migrations: feedMigrations, readers: 1 });
-  await database.write.insertInto('feed').values({ one: 1, feed_id: parts.random.bytes(16), change_seq: 0, last_seq: 0, acknowledged_seq: 0 }).onConflict((conflict) => conflict.doNothing()).execute();
+  await database.write
+    .insertInto('feed')
+    .values({ one: 1, feed_id: parts.random.bytes(16), change_seq: 0, last_seq: 0, acknowledged_seq: 0 })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
   await followOlderArchive({ store, database, log });
   await signAnew({ ...parts, database, log });
 
@@ -58,7 +64,9 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
   let looking: Promise<void> | undefined;
   const changed = (): void => {
     news += 1;
-    looking ??= look().catch((thrown: unknown) => log.error({ event: 'feed-status-unknown', err: thrown })).finally(() => (looking = undefined));
+    looking ??= look()
+      .catch((thrown: unknown) => log.error({ event: 'feed-status-unknown', err: thrown }))
+      .finally(() => (looking = undefined));
     for (const watcher of watchers) watcher();
   };
   const feed = () => database.read.selectFrom('feed').selectAll().executeTakeFirstOrThrow();
@@ -68,17 +76,31 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
   };
   const look = async (): Promise<void> => {
     // News that come while the tables are read are looked at too.
-    for (let seen = -1; seen !== news; ) {
+    for (let seen = -1; seen !== news;) {
       seen = news;
       const waiting = await unwritten();
       const { last_seq: lastSeq, acknowledged_seq: acknowledgedSeq } = await feed();
       const { waitingFor } = writer.state();
-      status = { lastSeq, acknowledgedSeq, pending: waiting + lastSeq - acknowledgedSeq, refused: await refusedStudies(database), ...(waitingFor === undefined ? {} : { waitingFor }) };
+      status = {
+        lastSeq,
+        acknowledgedSeq,
+        pending: waiting + lastSeq - acknowledgedSeq,
+        refused: await refusedStudies(database),
+        ...(waitingFor === undefined ? {} : { waitingFor }),
+      };
     }
   };
-  const sender = openFeedSender({ ...parts, log, database, pending: async () => (await unwritten()) + store.settle.arriving().length, onAcknowledged: changed });
+  const sender = openFeedSender({
+    ...parts,
+    log,
+    database,
+    pending: async () => (await unwritten()) + store.settle.arriving().length,
+    onAcknowledged: changed,
+  });
   const writer = openFeedWriter({
-    ...parts, log, database,
+    ...parts,
+    log,
+    database,
     onEntry: () => {
       sender.wake();
       changed();
@@ -93,7 +115,11 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
   });
 
   const entryOf = (studyInstanceUid: StudyInstanceUid, version: number | undefined) => {
-    const all = database.read.selectFrom('feed_entry').select(['version', 'manifest']).where('study_instance_uid', '=', studyInstanceUid).where('refused', 'is', null);
+    const all = database.read
+      .selectFrom('feed_entry')
+      .select(['version', 'manifest'])
+      .where('study_instance_uid', '=', studyInstanceUid)
+      .where('refused', 'is', null);
     return (version === undefined ? all : all.where('version', '=', version)).orderBy('version', 'desc').limit(1).executeTakeFirst();
   };
   const isSettled = async (): Promise<boolean> => {
@@ -118,9 +144,21 @@ export async function openAdvertise(parts: AdvertiseParts): Promise<Advertise> {
     },
     instanceList: async (studyInstanceUid, version) => {
       const entry = await entryOf(studyInstanceUid, version);
-      const row = entry === undefined ? undefined : await database.read.selectFrom('instance_list').select('list').where('study_instance_uid', '=', studyInstanceUid).where('version', '=', entry.version).executeTakeFirst();
-      if (entry === undefined || row === undefined) throw new MeshError('NOT_FOUND', 'MANIFEST_ABSENT', 'This node has not advertised that version of the study.');
-      return { signed: SignedObject.decode(Buffer.from(entry.manifest)), list: inflateRawSync(row.list, { maxOutputLength: MANIFEST_LIMITS.instanceListBytes }) };
+      const row =
+        entry === undefined
+          ? undefined
+          : await database.read
+              .selectFrom('instance_list')
+              .select('list')
+              .where('study_instance_uid', '=', studyInstanceUid)
+              .where('version', '=', entry.version)
+              .executeTakeFirst();
+      if (entry === undefined || row === undefined)
+        throw new MeshError('NOT_FOUND', 'MANIFEST_ABSENT', 'This node has not advertised that version of the study.');
+      return {
+        signed: SignedObject.decode(Buffer.from(entry.manifest)),
+        list: inflateRawSync(row.list, { maxOutputLength: MANIFEST_LIMITS.instanceListBytes }),
+      };
     },
     currentManifest: async (studyInstanceUid) => {
       const entry = await entryOf(studyInstanceUid, undefined);

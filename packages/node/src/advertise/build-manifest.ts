@@ -1,6 +1,11 @@
 import { MANIFEST_LIMITS, encodeInstanceList, instanceListDigest } from '@meridian/shared/manifest';
 import type { PatientKey } from '@meridian/shared/generated/meridian/v1/common';
-import { ManifestStatus, type InstanceEntry, type SeriesSummary, type StudyManifest } from '@meridian/shared/generated/meridian/v1/manifest';
+import {
+  ManifestStatus,
+  type InstanceEntry,
+  type SeriesSummary,
+  type StudyManifest,
+} from '@meridian/shared/generated/meridian/v1/manifest';
 import type { NodeId, StudyInstanceUid } from '@meridian/shared/identifiers';
 import type { Store } from '../store/store.ts';
 
@@ -24,13 +29,38 @@ export interface ManifestFacts {
  * The manifest of a study as the archive holds it now, with the encoded instance list that it binds.
  * @returns undefined where the archive holds no instance of it.
  */
-export async function buildManifest(store: Pick<Store, 'database'>, facts: ManifestFacts): Promise<{ manifest: StudyManifest; list: Buffer } | undefined> {
+export async function buildManifest(
+  store: Pick<Store, 'database'>,
+  facts: ManifestFacts,
+): Promise<{ manifest: StudyManifest; list: Buffer } | undefined> {
   // One transaction: the list and the sums must be of the same moment.
   const held = await store.database.read.transaction().execute(async (transaction) => {
-    const study = await transaction.selectFrom('study').select(['pk', 'version', 'arriving', 'study_date', 'study_time', 'timezone_offset']).where('study_instance_uid', '=', facts.studyInstanceUid).executeTakeFirst();
+    const study = await transaction
+      .selectFrom('study')
+      .select(['pk', 'version', 'arriving', 'study_date', 'study_time', 'timezone_offset'])
+      .where('study_instance_uid', '=', facts.studyInstanceUid)
+      .executeTakeFirst();
     if (study === undefined) return undefined;
-    const series = await transaction.selectFrom('series').select(['pk', 'series_instance_uid', 'modality', 'body_part_examined', 'series_number', 'laterality']).where('study_pk', '=', study.pk).execute();
-    const instances = await transaction.selectFrom('instance').select(['series_pk', 'sop_instance_uid', 'sop_class_uid', 'transfer_syntax_uid', 'bytes', 'sha256', 'pixel_sha256', 'chunk_sha256', 'instance_number']).where('study_pk', '=', study.pk).execute();
+    const series = await transaction
+      .selectFrom('series')
+      .select(['pk', 'series_instance_uid', 'modality', 'body_part_examined', 'series_number', 'laterality'])
+      .where('study_pk', '=', study.pk)
+      .execute();
+    const instances = await transaction
+      .selectFrom('instance')
+      .select([
+        'series_pk',
+        'sop_instance_uid',
+        'sop_class_uid',
+        'transfer_syntax_uid',
+        'bytes',
+        'sha256',
+        'pixel_sha256',
+        'chunk_sha256',
+        'instance_number',
+      ])
+      .where('study_pk', '=', study.pk)
+      .execute();
     return { study, series, instances };
   });
   if (held === undefined || held.instances.length === 0) return undefined;
@@ -49,14 +79,16 @@ export async function buildManifest(store: Pick<Store, 'database'>, facts: Manif
   }));
   const counts = new Map<number, number>();
   for (const { series_pk: pk } of instances) counts.set(pk, (counts.get(pk) ?? 0) + 1);
-  const summaries = series.filter(({ pk }) => counts.has(pk)).map((row): SeriesSummary => ({
-    seriesInstanceUid: row.series_instance_uid,
-    modality: cut(row.modality, CODE_STRING_BYTES),
-    bodyPartExamined: cut(row.body_part_examined, CODE_STRING_BYTES),
-    instanceCount: counts.get(row.pk) ?? 0,
-    seriesNumber: Math.max(0, int32(row.series_number)),
-    laterality: cut(row.laterality, CODE_STRING_BYTES),
-  }));
+  const summaries = series
+    .filter(({ pk }) => counts.has(pk))
+    .map((row): SeriesSummary => ({
+      seriesInstanceUid: row.series_instance_uid,
+      modality: cut(row.modality, CODE_STRING_BYTES),
+      bodyPartExamined: cut(row.body_part_examined, CODE_STRING_BYTES),
+      instanceCount: counts.get(row.pk) ?? 0,
+      seriesNumber: Math.max(0, int32(row.series_number)),
+      laterality: cut(row.laterality, CODE_STRING_BYTES),
+    }));
   // An instance that came after the version was closed is in the list already, and more may follow.
   const isComplete = facts.isComplete && study.arriving === 0 && (facts.ofVersion === 0 || facts.ofVersion === study.version);
   const list = encodeInstanceList({ instances: entries });

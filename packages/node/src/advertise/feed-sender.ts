@@ -28,7 +28,9 @@ const UNKNOWN = Number.MAX_SAFE_INTEGER;
 type Call = ReturnType<IndexChannel['manifests']['advertise']>;
 
 /** @param parts.pending studies known here that are not in the feed yet. */
-export function openFeedSender(parts: AdvertiseParts & { readonly database: FeedDatabase; readonly pending: () => Promise<number>; readonly onAcknowledged: () => void }): FeedSender {
+export function openFeedSender(
+  parts: AdvertiseParts & { readonly database: FeedDatabase; readonly pending: () => Promise<number>; readonly onAcknowledged: () => void },
+): FeedSender {
   const { federation, database, clock, random, log } = parts;
   const closing = new AbortController();
   let news: () => void = () => undefined;
@@ -47,7 +49,14 @@ export function openFeedSender(parts: AdvertiseParts & { readonly database: Feed
     call.on('error', (error) => end(fromServiceError(error)));
     call.on('end', () => end(new MeshError('UNAVAILABLE', 'INDEX_UNREACHABLE', 'The index ended the feed.')));
     try {
-      await new FeedSession({ ...parts, call, ended: ended.signal, onNews: (wake) => (news = wake), onBeat: (wake) => (beat = wake), onAnswer: () => (attempt = 0) }).run(Buffer.from(feedId));
+      await new FeedSession({
+        ...parts,
+        call,
+        ended: ended.signal,
+        onNews: (wake) => (news = wake),
+        onBeat: (wake) => (beat = wake),
+        onAnswer: () => (attempt = 0),
+      }).run(Buffer.from(feedId));
     } finally {
       stop.removeEventListener('abort', onStop);
       news = beat = () => undefined;
@@ -67,7 +76,13 @@ export function openFeedSender(parts: AdvertiseParts & { readonly database: Feed
           continue;
         }
         if (error.reason === 'INDEX_UNREACHABLE') federation.channel.report('unreachable');
-        log[attempt === 0 || error.code === 'INTERNAL' ? 'info' : 'debug']({ event: 'feed-lost', code: error.code, reason: error.reason, attempt, err: error.code === 'INTERNAL' ? error.cause : undefined });
+        log[attempt === 0 || error.code === 'INTERNAL' ? 'info' : 'debug']({
+          event: 'feed-lost',
+          code: error.code,
+          reason: error.reason,
+          attempt,
+          err: error.code === 'INTERNAL' ? error.cause : undefined,
+        });
       }
       const longest = Math.min(RECONNECT_MS, 250 * 2 ** Math.min(attempt, 6));
       attempt += 1;
@@ -153,8 +168,14 @@ class FeedSession {
     const { database, log, random } = this.parts;
     const feed = await database.read.selectFrom('feed').select(['last_seq', 'acknowledged_seq']).executeTakeFirstOrThrow();
     if (resumeAfter > feed.last_seq) {
-      log.error({ event: 'feed-begins-anew', indexHas: resumeAfter, here: feed.last_seq }, 'the index knows more of this feed than this node does: its database is older. A new feed is begun');
-      await database.write.updateTable('feed').set({ feed_id: random.bytes(16), acknowledged_seq: 0 }).execute();
+      log.error(
+        { event: 'feed-begins-anew', indexHas: resumeAfter, here: feed.last_seq },
+        'the index knows more of this feed than this node does: its database is older. A new feed is begun',
+      );
+      await database.write
+        .updateTable('feed')
+        .set({ feed_id: random.bytes(16), acknowledged_seq: 0 })
+        .execute();
       throw new MeshError('ABORTED', 'FEED_REPLACED', 'A new feed is begun.');
     }
     this.saved = feed.acknowledged_seq;
@@ -185,11 +206,14 @@ class FeedSession {
         continue;
       }
       const nowMs = clock.monotonicMs();
-      if (this.sent > this.acknowledged && nowMs - this.lastAnswerMs > ANSWER_TIMEOUT_MS) throw new MeshError('DEADLINE_EXCEEDED', 'INDEX_TIMEOUT', 'The index does not acknowledge the feed.');
+      if (this.sent > this.acknowledged && nowMs - this.lastAnswerMs > ANSWER_TIMEOUT_MS)
+        throw new MeshError('DEADLINE_EXCEEDED', 'INDEX_TIMEOUT', 'The index does not acknowledge the feed.');
       if (this.sent === lastSeq && this.acknowledged >= this.sent && (this.isBeatDue || nowMs >= nextBeatMs)) {
         this.isBeatDue = false;
         nextBeatMs = nowMs + HEARTBEAT_MS;
-        await this.write({ step: { $case: 'heartbeat', value: { asOfEpochMs: BigInt(clock.now()), pending: await this.parts.pending() } } });
+        await this.write({
+          step: { $case: 'heartbeat', value: { asOfEpochMs: BigInt(clock.now()), pending: await this.parts.pending() } },
+        });
       }
       const timer = clock.after(Math.max(1, Math.min(nextBeatMs - nowMs, 5_000)), () => this.wake());
       await woken.finally(() => timer.cancel());
@@ -198,11 +222,22 @@ class FeedSession {
   }
 
   private async sendPage(): Promise<void> {
-    const rows = await this.parts.database.read.selectFrom('feed_entry').select(['seq', 'manifest', 'refused']).where('seq', '>', this.sent).orderBy('seq').limit(PAGE).execute();
+    const rows = await this.parts.database.read
+      .selectFrom('feed_entry')
+      .select(['seq', 'manifest', 'refused'])
+      .where('seq', '>', this.sent)
+      .orderBy('seq')
+      .limit(PAGE)
+      .execute();
     if (rows.length === 0) throw new MeshError('DATA_LOSS', 'FEED_GAP', 'The newest entries are missing from the feed of this node.');
     for (const { seq, manifest, refused } of rows) {
       if (seq !== this.sent + 1) throw new MeshError('DATA_LOSS', 'FEED_GAP', 'An entry is missing from the feed of this node.');
-      await this.write({ step: { $case: 'entry', value: { seq: BigInt(seq), manifest: refused === null ? SignedObject.decode(Buffer.from(manifest)) : undefined } } });
+      await this.write({
+        step: {
+          $case: 'entry',
+          value: { seq: BigInt(seq), manifest: refused === null ? SignedObject.decode(Buffer.from(manifest)) : undefined },
+        },
+      });
       this.sent = seq;
     }
   }
@@ -219,8 +254,17 @@ class FeedSession {
     const { database, store, onAcknowledged } = this.parts;
     while (this.saved < this.acknowledged) {
       const to = this.acknowledged;
-      const entries = await database.read.selectFrom('feed_entry').select(['study_instance_uid', 'store_version']).where('seq', '>', this.saved).where('seq', '<=', to).where('refused', 'is', null).orderBy('seq').execute();
-      await store.settle.markAllAdvertised(entries.map((entry) => ({ studyInstanceUid: entry.study_instance_uid, version: entry.store_version })));
+      const entries = await database.read
+        .selectFrom('feed_entry')
+        .select(['study_instance_uid', 'store_version'])
+        .where('seq', '>', this.saved)
+        .where('seq', '<=', to)
+        .where('refused', 'is', null)
+        .orderBy('seq')
+        .execute();
+      await store.settle.markAllAdvertised(
+        entries.map((entry) => ({ studyInstanceUid: entry.study_instance_uid, version: entry.store_version })),
+      );
       await database.write.updateTable('feed').set({ acknowledged_seq: to }).where('acknowledged_seq', '<', to).execute();
       this.saved = to;
       onAcknowledged();

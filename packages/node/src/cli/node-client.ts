@@ -17,7 +17,10 @@ export interface NodeClient {
   get(path: string): Promise<unknown>;
   post(path: string, body: object): Promise<unknown>;
   /** JSON lines: calls back for progress, resolves to the result, throws the problem. */
-  stream(path: string, request: { readonly body?: object; readonly signal?: AbortSignal; readonly onProgress: (progress: unknown) => void }): Promise<unknown>;
+  stream(
+    path: string,
+    request: { readonly body?: object; readonly signal?: AbortSignal; readonly onProgress: (progress: unknown) => void },
+  ): Promise<unknown>;
 }
 
 /** A short answer takes at most this; a history waits for the index. */
@@ -44,12 +47,16 @@ export async function connectNode({ folder, say, language }: { folder: string; s
       return response;
     } catch (thrown) {
       if (thrown instanceof MeshError) throw thrown;
-      if (signal.aborted && !(signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError')) throw new MeshError('CANCELLED', 'CANCELLED', 'Stopped.');
-      throw new MeshError('UNAVAILABLE', 'NODE_NOT_ANSWERING', say('notAnswering', { pid: target.pid, url: target.apiUrl }), { cause: thrown });
+      if (signal.aborted && !(signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError'))
+        throw new MeshError('CANCELLED', 'CANCELLED', 'Stopped.');
+      throw new MeshError('UNAVAILABLE', 'NODE_NOT_ANSWERING', say('notAnswering', { pid: target.pid, url: target.apiUrl }), {
+        cause: thrown,
+      });
     }
   }
 
-  const answer = async (path: string, method: 'GET' | 'POST', body?: object): Promise<unknown> => (await send(path, method, body, AbortSignal.timeout(ANSWER_MS))).json();
+  const answer = async (path: string, method: 'GET' | 'POST', body?: object): Promise<unknown> =>
+    (await send(path, method, body, AbortSignal.timeout(ANSWER_MS))).json();
   return {
     running,
     get: (path) => answer(path, 'GET'),
@@ -59,11 +66,20 @@ export async function connectNode({ folder, say, language }: { folder: string; s
       if (response.body === null) throw cutShort();
       try {
         // The web stream of fetch and the one of node:stream/web are the same object under two type names.
-        const lines = createInterface({ input: Readable.fromWeb(response.body as Parameters<typeof Readable.fromWeb>[0]), crlfDelay: Infinity });
+        const lines = createInterface({
+          input: Readable.fromWeb(response.body as Parameters<typeof Readable.fromWeb>[0]),
+          crlfDelay: Infinity,
+        });
         for await (const text of lines) {
-          const line = JSON.parse(text) as { type: string; progress?: unknown; result?: unknown; problem?: { code: StatusCode; reason: Reason; message: string } };
+          const line = JSON.parse(text) as {
+            type: string;
+            progress?: unknown;
+            result?: unknown;
+            problem?: { code: StatusCode; reason: Reason; message: string };
+          };
           if (line.type === 'progress') onProgress(line.progress);
-          else if (line.type === 'problem' && line.problem !== undefined) throw new MeshError(line.problem.code, line.problem.reason, line.problem.message);
+          else if (line.type === 'problem' && line.problem !== undefined)
+            throw new MeshError(line.problem.code, line.problem.reason, line.problem.message);
           else if (line.type === 'result') return line.result;
         }
       } catch (thrown) {
@@ -109,10 +125,24 @@ async function problemOf(response: Response): Promise<MeshError> {
 }
 
 function codeOf(status: number): StatusCode {
-  const codes: Readonly<Record<number, StatusCode>> = { 400: 'INVALID_ARGUMENT', 401: 'UNAUTHENTICATED', 403: 'PERMISSION_DENIED', 404: 'NOT_FOUND', 409: 'FAILED_PRECONDITION', 429: 'RESOURCE_EXHAUSTED', 503: 'UNAVAILABLE', 504: 'DEADLINE_EXCEEDED' };
+  const codes: Readonly<Record<number, StatusCode>> = {
+    400: 'INVALID_ARGUMENT',
+    401: 'UNAUTHENTICATED',
+    403: 'PERMISSION_DENIED',
+    404: 'NOT_FOUND',
+    409: 'FAILED_PRECONDITION',
+    429: 'RESOURCE_EXHAUSTED',
+    503: 'UNAVAILABLE',
+    504: 'DEADLINE_EXCEEDED',
+  };
   return codes[status] ?? 'INTERNAL';
 }
 
 function cutShort(cause?: unknown): MeshError {
-  return new MeshError('UNAVAILABLE', 'ANSWER_CUT_SHORT', 'The node stopped in the middle of its answer. What was stored stays; run the command again.', { cause });
+  return new MeshError(
+    'UNAVAILABLE',
+    'ANSWER_CUT_SHORT',
+    'The node stopped in the middle of its answer. What was stored stays; run the command again.',
+    { cause },
+  );
 }

@@ -78,19 +78,32 @@ test('wrong usage exits 2 and is told in one line, in JSON too', async () => {
   expect(await run(['histroy'])).toMatchObject({ code: 2, err: expect.stringContaining('history') });
   expect((await run(['fetch', '--json'])).json).toMatchObject({ ok: false, exitCode: 2, reason: 'USAGE' });
   await withData(async (data) => {
-    expect(await run(['consent', 'record', RESIDENT_ID, '--data', data])).toMatchObject({ code: 2, err: expect.stringContaining('--this-hospital') });
+    expect(await run(['consent', 'record', RESIDENT_ID, '--data', data])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('--this-hospital'),
+    });
     expect(await run(['consent', 'record', RESIDENT_ID, '--any-treating', '--days', '0', '--data', data])).toMatchObject({ code: 2 });
   });
   const help = await run(['--help']);
   expect(help.code).toBe(0);
-  for (const command of ['join', 'serve', 'status', 'import', 'history', 'consent', 'fetch', 'quarantine', 'doctor']) expect(help.out).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
+  for (const command of ['join', 'serve', 'status', 'import', 'history', 'consent', 'fetch', 'quarantine', 'doctor'])
+    expect(help.out).toMatch(new RegExp(`^  ${command}\\b`, 'm'));
 });
 
 test('history, consent, fetch and import talk to the node that runs', async () => {
   await withData((data) =>
     usingStore({}, (store) => {
       const importing: PortalParts['importFolder'] = (folder, options) =>
-        importFolder({ folder, ...idsOfImport(options, { assigningAuthority: 'RENJI', random: systemRandom }), associationId: 'import-1', signal: options.signal, onProgress: options.onProgress }, { ingest: store.ingest, reader: diskFolder, clock: systemClock });
+        importFolder(
+          {
+            folder,
+            ...idsOfImport(options, { assigningAuthority: 'RENJI', random: systemRandom }),
+            associationId: 'import-1',
+            signal: options.signal,
+            onProgress: options.onProgress,
+          },
+          { ingest: store.ingest, reader: diskFolder, clock: systemClock },
+        );
       return withPortal(store, { importFolder: importing }, async ({ api }) => {
         await mkdir(join(data, 'run'));
         await writeFile(join(data, 'run', 'node.json'), JSON.stringify({ pid: process.pid, apiUrl: api }));
@@ -102,14 +115,37 @@ test('history, consent, fetch and import talk to the node that runs', async () =
         expect(history.code).toBe(4);
         expect(history.out).toContain('1 found so far. 1 of 3 hospitals could not be asked: Yunling.');
         expect(history.out + history.err).not.toContain(RESIDENT_ID);
-        expect(await meridian('history', '110105194912310021')).toMatchObject({ code: 2, err: expect.stringContaining('PERSON_ID_CHECK_DIGIT') });
+        expect(await meridian('history', '110105194912310021')).toMatchObject({
+          code: 2,
+          err: expect.stringContaining('PERSON_ID_CHECK_DIGIT'),
+        });
 
-        const recorded = await meridian('consent', 'record', RESIDENT_ID, '--this-hospital', '--modality', 'CT', 'MR', '--days', '7', '--clerk', 'Zhang', '--json');
-        expect(recorded.json).toMatchObject({ ok: true, command: 'consent record', consent: { modalities: ['CT', 'MR'], state: 'active' } });
+        const recorded = await meridian(
+          'consent',
+          'record',
+          RESIDENT_ID,
+          '--this-hospital',
+          '--modality',
+          'CT',
+          'MR',
+          '--days',
+          '7',
+          '--clerk',
+          'Zhang',
+          '--json',
+        );
+        expect(recorded.json).toMatchObject({
+          ok: true,
+          command: 'consent record',
+          consent: { modalities: ['CT', 'MR'], state: 'active' },
+        });
         expect((await meridian('consent', 'list', RESIDENT_ID)).out).toContain('CT MR');
         expect((await meridian('consent', 'revoke', RESIDENT_ID, '--json')).json).toMatchObject({ ok: true, revoked: 1 });
 
-        expect(await meridian('fetch', RESIDENT_ID, SHARED_STUDY)).toMatchObject({ code: 0, out: expect.stringContaining('Copied 3 images') });
+        expect(await meridian('fetch', RESIDENT_ID, SHARED_STUDY)).toMatchObject({
+          code: 0,
+          out: expect.stringContaining('Copied 3 images'),
+        });
         const refused = await meridian('fetch', RESIDENT_ID, UNSHARED_STUDY, '--json');
         expect(refused).toMatchObject({ code: 1, json: { ok: false, code: 'PERMISSION_DENIED', reason: 'NO_CONSENT' } });
 
@@ -121,20 +157,49 @@ test('history, consent, fetch and import talk to the node that runs', async () =
 
         await mkdir(join(data, 'cd'));
         await writeFile(join(data, 'cd', 'autorun.inf'), 'x');
-        expect(await meridian('import', join(data, 'cd'), '--json')).toMatchObject({ code: 0, json: { stored: 0, skipped: { NOT_DICOM: 1 } } });
+        expect(await meridian('import', join(data, 'cd'), '--json')).toMatchObject({
+          code: 0,
+          json: { stored: 0, skipped: { NOT_DICOM: 1 } },
+        });
         // A disc of another hospital joins nobody here, unless somebody says whose ids it has.
-        await writeFile(join(data, 'cd', 'one.dcm'), Buffer.concat([part10Prefix({ sopClassUid: CT_IMAGE_STORAGE, sopInstanceUid: '1.2.3.1.1', transferSyntaxUid: EXPLICIT_LE }), makeInstance({ issuer: 'RENJI' })]));
+        await writeFile(
+          join(data, 'cd', 'one.dcm'),
+          Buffer.concat([
+            part10Prefix({ sopClassUid: CT_IMAGE_STORAGE, sopInstanceUid: '1.2.3.1.1', transferSyntaxUid: EXPLICIT_LE }),
+            makeInstance({ issuer: 'RENJI' }),
+          ]),
+        );
         const disc = await meridian('import', join(data, 'cd'));
         expect(disc.out).toMatch(/own \(import\/[a-z2-7]{8}\): they join no patient of this hospital/);
         expect((await store.studies.study('1.2.3'))?.patient.assigningAuthority).toMatch(/^import\/[a-z2-7]{8}\/RENJI$/);
-        await writeFile(join(data, 'cd', 'one.dcm'), Buffer.concat([part10Prefix({ sopClassUid: CT_IMAGE_STORAGE, sopInstanceUid: '7.1.1', transferSyntaxUid: EXPLICIT_LE }), makeInstance({ study: '7', series: '7.1', sop: '7.1.1' })]));
+        await writeFile(
+          join(data, 'cd', 'one.dcm'),
+          Buffer.concat([
+            part10Prefix({ sopClassUid: CT_IMAGE_STORAGE, sopInstanceUid: '7.1.1', transferSyntaxUid: EXPLICIT_LE }),
+            makeInstance({ study: '7', series: '7.1', sop: '7.1.1' }),
+          ]),
+        );
         expect((await meridian('import', join(data, 'cd'), '--own-ids')).out).toContain('this hospital’s own (RENJI)');
         expect((await store.studies.study('7'))?.patient.assigningAuthority).toBe('RENJI');
-        await writeFile(join(data, 'cd', 'one.dcm'), Buffer.concat([part10Prefix({ sopClassUid: CT_IMAGE_STORAGE, sopInstanceUid: '8.1.1', transferSyntaxUid: EXPLICIT_LE }), makeInstance({ study: '8', series: '8.1', sop: '8.1.1' })]));
-        expect((await meridian('import', join(data, 'cd'), '--authority', 'HUASHAN', '--lang', 'zh-CN')).out).toContain('按 HUASHAN 的患者号处理');
+        await writeFile(
+          join(data, 'cd', 'one.dcm'),
+          Buffer.concat([
+            part10Prefix({ sopClassUid: CT_IMAGE_STORAGE, sopInstanceUid: '8.1.1', transferSyntaxUid: EXPLICIT_LE }),
+            makeInstance({ study: '8', series: '8.1', sop: '8.1.1' }),
+          ]),
+        );
+        expect((await meridian('import', join(data, 'cd'), '--authority', 'HUASHAN', '--lang', 'zh-CN')).out).toContain(
+          '按 HUASHAN 的患者号处理',
+        );
         expect((await store.studies.study('8'))?.patient.assigningAuthority).toBe('HUASHAN');
-        expect(await meridian('import', join(data, 'cd'), '--authority', '华山')).toMatchObject({ code: 2, err: expect.stringContaining('REQUEST_INVALID') });
-        expect(await meridian('import', join(data, 'cd'), '--authority', 'X', '--own-ids')).toMatchObject({ code: 2, err: expect.stringContaining('USAGE_IMPORT') });
+        expect(await meridian('import', join(data, 'cd'), '--authority', '华山')).toMatchObject({
+          code: 2,
+          err: expect.stringContaining('REQUEST_INVALID'),
+        });
+        expect(await meridian('import', join(data, 'cd'), '--authority', 'X', '--own-ids')).toMatchObject({
+          code: 2,
+          err: expect.stringContaining('USAGE_IMPORT'),
+        });
         expect(await meridian('quarantine')).toMatchObject({ code: 0, out: 'Nothing is kept aside.\n' });
         expect(await meridian('doctor')).toMatchObject({ code: 1, out: expect.stringContaining('The index cannot be reached') });
       });
@@ -146,7 +211,12 @@ test('serve writes down where it answers, stops on a signal and cleans up; join 
   await withData(async (data) => {
     const stop = new AbortController();
     let closed = false;
-    const openNode = async (): Promise<{ apiUrl: string; pageUrl: string; dimsePort: number; close(): Promise<void> }> => ({ apiUrl: 'http://127.0.0.1:9/api/v1', pageUrl: 'http://127.0.0.1:9', dimsePort: 11112, close: async () => void (closed = true) });
+    const openNode = async (): Promise<{ apiUrl: string; pageUrl: string; dimsePort: number; close(): Promise<void> }> => ({
+      apiUrl: 'http://127.0.0.1:9/api/v1',
+      pageUrl: 'http://127.0.0.1:9',
+      dimsePort: 11112,
+      close: async () => void (closed = true),
+    });
     const served = run(['serve', '--data', data], { signal: stop.signal, openNode });
     await waitFor(async () => (await run(['status', '--data', data, '--json'])).json['reason'] === 'NODE_NOT_ANSWERING');
     stop.abort();
@@ -155,8 +225,13 @@ test('serve writes down where it answers, stops on a signal and cleans up; join 
     expect((await run(['status', '--data', data, '--json'])).json).toMatchObject({ reason: 'NODE_NOT_RUNNING' });
 
     const busy = () => Promise.reject(new MeshError('FAILED_PRECONDITION', 'NODE_ALREADY_RUNNING', 'Another node uses this folder.'));
-    expect((await run(['serve', '--data', data, '--json'], { openNode: busy })).json).toMatchObject({ exitCode: 1, reason: 'NODE_ALREADY_RUNNING' });
-    const joined = await run(['join', 'https://127.0.0.1:1#CODE.00', '--data', data, '--json'], { join: async () => ({ nodeId: 'n-aaaaaaaaaaaaaaaa', hospitalName: '仁济医院' }) });
+    expect((await run(['serve', '--data', data, '--json'], { openNode: busy })).json).toMatchObject({
+      exitCode: 1,
+      reason: 'NODE_ALREADY_RUNNING',
+    });
+    const joined = await run(['join', 'https://127.0.0.1:1#CODE.00', '--data', data, '--json'], {
+      join: async () => ({ nodeId: 'n-aaaaaaaaaaaaaaaa', hospitalName: '仁济医院' }),
+    });
     expect(joined.json).toMatchObject({ ok: true, nodeId: 'n-aaaaaaaaaaaaaaaa', hospitalName: '仁济医院' });
     expect((await run(['serve', '--data', data], { env: { MERIDIAN_AE_TITLE: 'FAR_TOO_LONG_AE_TITLE' } })).code).toBe(2);
   });

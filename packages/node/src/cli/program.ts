@@ -49,7 +49,14 @@ export async function runCommandLine(argv: readonly string[], line: CommandLine)
     name = nameOf(command);
     const { data } = command.optsWithGlobals<{ data?: string }>();
     const folder = resolve(data ?? line.env['MERIDIAN_DATA'] ?? './meridian-data');
-    const parts: CommandParts = { terminal, folder, env: line.env, clock: systemClock, signal: line.signal, connect: () => connectNode({ folder, say, language }) };
+    const parts: CommandParts = {
+      terminal,
+      folder,
+      env: line.env,
+      clock: systemClock,
+      signal: line.signal,
+      connect: () => connectNode({ folder, say, language }),
+    };
     const outcome = await action(parts);
     exitCode = outcome.exitCode;
     terminal.finish({ ok: exitCode === EXIT.done, command: name, exitCode, ...outcome.result });
@@ -81,17 +88,22 @@ function failed(thrown: unknown, command: string, terminal: Terminal): ExitCode 
 function buildProgram(say: Say, line: CommandLine, run: (command: Command, action: Action) => Promise<void>): Command {
   const program = new Command('meridian').description(say('about')).version(line.version).exitOverride();
   program.configureOutput({ writeOut: (text) => void line.out.write(text), writeErr: (text) => void line.err.write(text) });
-  const titles = new Map(['Usage:', 'Options:', 'Commands:', 'Arguments:'].map((title, at) => [title, say('helpTitles').split('|')[at] ?? title]));
+  const titles = new Map(
+    ['Usage:', 'Options:', 'Commands:', 'Arguments:'].map((title, at) => [title, say('helpTitles').split('|')[at] ?? title]),
+  );
   program.configureHelp({ styleTitle: (title) => titles.get(title) ?? title });
   program.option('--data <folder>', `${say('optionData')} (MERIDIAN_DATA, ./meridian-data)`);
   program.option('--json', say('optionJson'));
   program.option('--lang <language>', say('optionLang'));
   program.addHelpText('after', `\n${say('exitCodes')}`);
 
-  const add = (parent: Command, usage: string, description: string): Command => parent.command(usage).description(description).exitOverride().copyInheritedSettings(parent);
+  const add = (parent: Command, usage: string, description: string): Command =>
+    parent.command(usage).description(description).exitOverride().copyInheritedSettings(parent);
   const purpose = (): Option => new Option('--purpose <code>', 'HL7 v3 ActReason').choices(PURPOSES).default('TREAT');
 
-  add(program, 'join <link>', `${say('join')} (${say('joinLink')})`).action((link: string, _: object, command: Command) => run(command, (parts) => joinCommand(parts, link, line.join)));
+  add(program, 'join <link>', `${say('join')} (${say('joinLink')})`).action((link: string, _: object, command: Command) =>
+    run(command, (parts) => joinCommand(parts, link, line.join)),
+  );
   add(program, 'serve', say('serve')).action((_: object, command: Command) => run(command, (parts) => serve(parts, line.openNode)));
   add(program, 'status', say('status')).action((_: object, command: Command) => run(command, status));
   add(program, 'import <folder>', say('import'))
@@ -100,19 +112,28 @@ function buildProgram(say: Say, line: CommandLine, run: (command: Command, actio
     .action((folder: string, options: ImportOptions, command: Command) => run(command, (parts) => importCommand(parts, folder, options)));
   add(program, 'history <person-id>', `${say('history')} (${say('personId')})`)
     .addOption(purpose())
-    .action((personId: string, options: { purpose: string }, command: Command) => run(command, (parts) => history(parts, personId, options)));
+    .action((personId: string, options: { purpose: string }, command: Command) =>
+      run(command, (parts) => history(parts, personId, options)),
+    );
   add(program, 'fetch <person-id> <study-uid>', say('fetch'))
     .option('--from <node>', say('fromNode'))
     .option('--patient <local-id>', say('localPatient'))
     .addOption(purpose())
-    .action((personId: string, study: string, options: FetchOptions, command: Command) => run(command, (parts) => fetchCommand(parts, personId, study, options)));
+    .action((personId: string, study: string, options: FetchOptions, command: Command) =>
+      run(command, (parts) => fetchCommand(parts, personId, study, options)),
+    );
   addConsent(add(program, 'consent', say('consent')), say, add, run);
   add(program, 'quarantine', say('quarantine')).action((_: object, command: Command) => run(command, quarantine));
   add(program, 'doctor', say('doctor')).action((_: object, command: Command) => run(command, doctor));
   return program;
 }
 
-function addConsent(consent: Command, say: Say, add: (parent: Command, usage: string, description: string) => Command, run: (command: Command, action: Action) => Promise<void>): void {
+function addConsent(
+  consent: Command,
+  say: Say,
+  add: (parent: Command, usage: string, description: string) => Command,
+  run: (command: Command, action: Action) => Promise<void>,
+): void {
   add(consent, 'record <person-id>', say('consentRecord'))
     .option('--this-hospital', say('granteeThis'))
     .option('--hospital <node>', say('granteeHospital'))
@@ -126,15 +147,20 @@ function addConsent(consent: Command, say: Say, add: (parent: Command, usage: st
     .option('--days <number>', say('validDays'), '30')
     .option('--clerk <name>', say('clerkName'))
     .option('--form-hash <sha256>', say('formHash'))
-    .action((personId: string, options: ConsentOptions, command: Command) => run(command, (parts) => consentRecord(parts, personId, options)));
+    .action((personId: string, options: ConsentOptions, command: Command) =>
+      run(command, (parts) => consentRecord(parts, personId, options)),
+    );
   add(consent, 'revoke [person-id]', say('consentRevoke'))
     .option('--id <consent>', say('oneConsent'))
-    .action((personId: string | undefined, options: { id?: string }, command: Command) => run(command, (parts) => consentRevoke(parts, personId, options)));
-  add(consent, 'list <person-id>', say('consentList')).action((personId: string, _: object, command: Command) => run(command, (parts) => consentList(parts, personId)));
+    .action((personId: string | undefined, options: { id?: string }, command: Command) =>
+      run(command, (parts) => consentRevoke(parts, personId, options)),
+    );
+  add(consent, 'list <person-id>', say('consentList')).action((personId: string, _: object, command: Command) =>
+    run(command, (parts) => consentList(parts, personId)),
+  );
 }
 
 function nameOf(command: Command): string {
   const parent = command.parent;
   return parent === null || parent.parent === null ? command.name() : `${parent.name()} ${command.name()}`;
 }
-

@@ -17,7 +17,19 @@ export interface Terminal {
 }
 
 /** @param streams standard output and error of the process. */
-export function openTerminal({ say, language, json, out, err }: { say: Say; language: Language; json: boolean; out: NodeJS.WriteStream; err: NodeJS.WriteStream }): Terminal {
+export function openTerminal({
+  say,
+  language,
+  json,
+  out,
+  err,
+}: {
+  say: Say;
+  language: Language;
+  json: boolean;
+  out: NodeJS.WriteStream;
+  err: NodeJS.WriteStream;
+}): Terminal {
   let pending = false;
   let lastAt = 0;
   const settle = (): void => {
@@ -58,12 +70,15 @@ export function openTerminal({ say, language, json, out, err }: { say: Say; lang
 export function table(heading: string, rows: readonly (readonly string[])[]): string[] {
   const all = [heading.split('|'), ...rows];
   const widths = all[0]?.map((_, column) => Math.max(...all.map((row) => width(row[column] ?? '')))) ?? [];
-  return all.map((row) => row.map((cell, column) => (column === row.length - 1 ? cell : cell + ' '.repeat((widths[column] ?? 0) - width(cell)))).join('  '));
+  return all.map((row) =>
+    row.map((cell, column) => (column === row.length - 1 ? cell : cell + ' '.repeat((widths[column] ?? 0) - width(cell)))).join('  '),
+  );
 }
 
 function width(text: string): number {
   let columns = 0;
-  for (const character of text) columns += /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]/u.test(character) ? 2 : 1;
+  for (const character of text)
+    columns += /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]/u.test(character) ? 2 : 1;
   return columns;
 }
 

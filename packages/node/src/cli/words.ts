@@ -50,12 +50,14 @@ const ENGLISH = {
   quarantined: 'Kept aside',
   readOnly: 'The disk is nearly full: new images are refused, stored ones can be read.',
   importing: '{files} files read: {stored} stored, {duplicates} known already, {skipped} passed over, {refused} refused',
-  imported: 'Imported {folder}: {stored} stored, {duplicates} known already, {quarantined} kept aside, {refused} refused, {skipped} passed over ({elapsed} s).',
+  imported:
+    'Imported {folder}: {stored} stored, {duplicates} known already, {quarantined} kept aside, {refused} refused, {skipped} passed over ({elapsed} s).',
   importAuthority: 'hospital whose patient ids the folder has, a name in ASCII (otherwise they are this import’s own and join no patient)',
   importOwnIds: 'the folder is this hospital’s own archive: its patient ids are ours',
   importedOwn: 'Patient ids were taken as this hospital’s own ({authority}).',
   importedNamed: 'Patient ids were taken as those of {authority}: its patients are joined with one another, with none of this hospital.',
-  importedApart: 'Patient ids were taken as this import’s own ({authority}): they join no patient of this hospital; a national id in the files still names the person. For this hospital’s own archive use --own-ids.',
+  importedApart:
+    'Patient ids were taken as this import’s own ({authority}): they join no patient of this hospital; a national id in the files still names the person. For this hospital’s own archive use --own-ids.',
   usageImport: 'Say either --own-ids or --authority <name>, not both.',
   importRefused: 'Refused (the files are untouched):',
   importCancelled: 'Stopped. What was stored stays; import the folder again to go on.',
@@ -75,7 +77,8 @@ const ENGLISH = {
   consentOwn: 'own',
   consentAllowed: 'shared',
   consentRefused: 'not shared',
-  differs: '{study}: hospitals hold different images under this number. This row is that of {holders}; fetch it with --from and the node id.',
+  differs:
+    '{study}: hospitals hold different images under this number. This row is that of {holders}; fetch it with --from and the node id.',
   mismatch: 'Before opening: {field} differs (here {local}, there {fetched}).',
   copying: 'Copying {done} of {total} images – you can start reading.',
   copyStarted: 'Asking {holder} for the study…',
@@ -159,7 +162,8 @@ const CHINESE: Readonly<Record<WordKey, string>> = {
   importOwnIds: '目录是本院自己的存档：其中患者号即本院患者号',
   importedOwn: '患者号按本院患者号（{authority}）处理。',
   importedNamed: '患者号按 {authority} 的患者号处理：同号并为一人，但不并入本院患者。',
-  importedApart: '患者号只在本次导入内有效（{authority}），不并入本院任何患者；文件中的身份证号仍可确认本人。若是本院自己的存档，请用 --own-ids。',
+  importedApart:
+    '患者号只在本次导入内有效（{authority}），不并入本院任何患者；文件中的身份证号仍可确认本人。若是本院自己的存档，请用 --own-ids。',
   usageImport: '--own-ids 与 --authority <名称> 只能选一个。',
   importRefused: '拒收（文件未改动）:',
   importCancelled: '已停止。已保存的影像保留；再次导入同一目录即可继续。',

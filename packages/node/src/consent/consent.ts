@@ -1,5 +1,12 @@
 import { join } from 'node:path';
-import { openConsent as openConsentStatement, readConsent, signConsent, type ConsentClaims, type ConsentProvision, type ConsentStatement } from '@meridian/shared/consent';
+import {
+  openConsent as openConsentStatement,
+  readConsent,
+  signConsent,
+  type ConsentClaims,
+  type ConsentProvision,
+  type ConsentStatement,
+} from '@meridian/shared/consent';
 import { openSqlite } from '@meridian/shared/database';
 import { asMeshError, MeshError } from '@meridian/shared/errors';
 import type { PatientKey } from '@meridian/shared/generated/meridian/v1/common';
@@ -55,7 +62,9 @@ export interface Consent {
    * Revokes one consent, or everything that a person has in force. Final; needs no index for what is known here.
    * @throws MeshError NOT_FOUND / CONSENT_UNKNOWN
    */
-  revoke(target: { readonly consentId: string; readonly clerk?: string } | { readonly personId: TypedPersonId; readonly clerk?: string }): Promise<Revocation[]>;
+  revoke(
+    target: { readonly consentId: string; readonly clerk?: string } | { readonly personId: TypedPersonId; readonly clerk?: string },
+  ): Promise<Revocation[]>;
   /** Every statement of a person, under all ids of it that are known here: what is known here and, where it answers, what the index knows. */
   list(personId: TypedPersonId): Promise<ConsentStatement[]>;
   /**
@@ -100,18 +109,38 @@ const MAX_KEYS = 8;
 export async function openConsent(parts: ConsentParts): Promise<Consent> {
   const { federation, audit, clock, random } = parts;
   const log = parts.log.child({ room: 'consent' });
-  const database = await openSqlite<ConsentSchema>({ file: join(parts.folder, 'consent.sqlite'), migrations: consentMigrations, readers: 1 });
+  const database = await openSqlite<ConsentSchema>({
+    file: join(parts.folder, 'consent.sqlite'),
+    migrations: consentMigrations,
+    readers: 1,
+  });
   const listeners = new Set<(statement: ConsentStatement) => void>();
   const denialListeners = new Set<(denial: Denial) => void>();
   const outbox = await openQueue<{ compact: string }>({
-    database, topic: OUTBOX, clock, log, order: 'strict', timeoutMs: 20_000, firstRetryMs: 500, maxRetryMs: 5_000,
+    database,
+    topic: OUTBOX,
+    clock,
+    log,
+    order: 'strict',
+    timeoutMs: 20_000,
+    firstRetryMs: 500,
+    maxRetryMs: 5_000,
     // What the index refuses for good must not hold up the revocation behind it.
-    isPermanent: (error) => ['INVALID_ARGUMENT', 'PERMISSION_DENIED', 'UNAUTHENTICATED', 'FAILED_PRECONDITION'].includes(error.code) && error.reason.startsWith('CONSENT_'),
-    handler: async ({ payload }, signal) => void (await federation.channel.call('consent', 'recordConsent', { statement: { compact: payload.compact } }, { signal })),
+    isPermanent: (error) =>
+      ['INVALID_ARGUMENT', 'PERMISSION_DENIED', 'UNAUTHENTICATED', 'FAILED_PRECONDITION'].includes(error.code) &&
+      error.reason.startsWith('CONSENT_'),
+    handler: async ({ payload }, signal) =>
+      void (await federation.channel.call('consent', 'recordConsent', { statement: { compact: payload.compact } }, { signal })),
   });
   // What opens is audited before it counts; what closes counts at once, and is written down as soon as the log can be written.
   const audits = await openQueue<AuditEvent>({
-    database, topic: AUDITS, clock, log, order: 'strict', firstRetryMs: 500, maxRetryMs: 5_000,
+    database,
+    topic: AUDITS,
+    clock,
+    log,
+    order: 'strict',
+    firstRetryMs: 500,
+    maxRetryMs: 5_000,
     isPermanent: (error) => error.reason === 'AUDIT_EVENT_TOO_LARGE',
     handler: ({ payload }) => audit.append(payload),
   });
@@ -132,16 +161,31 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
   };
 
   /** Number, signature, row and outbox in one transaction: a number is never given twice. */
-  const write = async (claims: Omit<ConsentClaims, 'seq' | 'causes' | 'writer' | 'basis' | 'issuedAtEpochMs'>): Promise<ConsentStatement> => {
+  const write = async (
+    claims: Omit<ConsentClaims, 'seq' | 'causes' | 'writer' | 'basis' | 'issuedAtEpochMs'>,
+  ): Promise<ConsentStatement> => {
     const seen = await statementsOf(database, claims.patientKeys, [claims.consentId]);
     const statement = await database.write.transaction().execute(async (transaction) => {
       const last = await transaction.selectFrom('own_seq').select('seq').executeTakeFirst();
       // Never below the clock: a database restored from a backup does not give a number again.
       const seq = Math.max((last?.seq ?? 0) + 1, Math.floor(clock.now() / 1000));
-      await transaction.insertInto('own_seq').values({ one: 1, seq }).onConflict((conflict) => conflict.column('one').doUpdateSet({ seq })).execute();
+      await transaction
+        .insertInto('own_seq')
+        .values({ one: 1, seq })
+        .onConflict((conflict) => conflict.column('one').doUpdateSet({ seq }))
+        .execute();
       const causes = seen.slice(-MAX_CAUSES).map(({ hash }) => hash);
-      const signed = readConsent(signConsent({ ...claims, writer: federation.nodeId, seq, basis: 'operator-recorded', issuedAtEpochMs: clock.now(), causes }, federation.signingKey));
-      const event = { type: signed.status === 'revoked' ? 'REVOKE' : 'CONSENT', subject: signed.clerk, detail: { consent: signed.hash, consentId: signed.consentId, status: signed.status } } as const;
+      const signed = readConsent(
+        signConsent(
+          { ...claims, writer: federation.nodeId, seq, basis: 'operator-recorded', issuedAtEpochMs: clock.now(), causes },
+          federation.signingKey,
+        ),
+      );
+      const event = {
+        type: signed.status === 'revoked' ? 'REVOKE' : 'CONSENT',
+        subject: signed.clerk,
+        detail: { consent: signed.hash, consentId: signed.consentId, status: signed.status },
+      } as const;
       if (signed.status === 'active') await audit.append(event);
       else await audits.enqueue(event, { key: signed.hash, within: transaction as never });
       await insertStatement(transaction, signed, clock.now());
@@ -156,11 +200,28 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
   /** After a join with new keys. What cannot be signed now, for the log cannot be written, is signed at the next start. */
   const signAnew = async (): Promise<void> => {
     try {
-      const former = await signedByFormerKey(database, { nodeId: federation.nodeId, keyId: federation.signingKey.keyId, nowEpochMs: clock.now() });
+      const former = await signedByFormerKey(database, {
+        nodeId: federation.nodeId,
+        keyId: federation.signingKey.keyId,
+        nowEpochMs: clock.now(),
+      });
       for (const { consentId, patientKeys, status, provision, validFromEpochMs, validUntilEpochMs, clerk, formHash } of former) {
-        await write({ consentId, patientKeys, status, provision, validFromEpochMs, validUntilEpochMs, clerk, ...(formHash === undefined ? {} : { formHash }) });
+        await write({
+          consentId,
+          patientKeys,
+          status,
+          provision,
+          validFromEpochMs,
+          validUntilEpochMs,
+          clerk,
+          ...(formHash === undefined ? {} : { formHash }),
+        });
       }
-      if (former.length > 0) log.warn({ event: 'consents-signed-anew', consents: former.length }, 'this node joined again with a new key: the consents that it recorded are signed anew');
+      if (former.length > 0)
+        log.warn(
+          { event: 'consents-signed-anew', consents: former.length },
+          'this node joined again with a new key: the consents that it recorded are signed anew',
+        );
     } catch (thrown) {
       log.error({ event: 'consents-not-signed-anew', err: thrown });
     }
@@ -181,18 +242,33 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     const claimed = readConsent(compact);
     const entry = federation.entryOf(claimed.writer);
     if (entry === undefined || entry.status !== NodeStatus.NODE_STATUS_ACTIVE) {
-      throw new MeshError('PERMISSION_DENIED', 'CONSENT_SIGNER_UNKNOWN', 'This consent statement names a writer that is no active member of the federation. It was not taken.');
+      throw new MeshError(
+        'PERMISSION_DENIED',
+        'CONSENT_SIGNER_UNKNOWN',
+        'This consent statement names a writer that is no active member of the federation. It was not taken.',
+      );
     }
     // A key that was replaced may still close what it opened; it opens nothing.
-    const statement = openConsentStatement(compact, signingKeysOf(entry, claimed.status === 'active' ? clock.now() : claimed.issuedAtEpochMs));
+    const statement = openConsentStatement(
+      compact,
+      signingKeysOf(entry, claimed.status === 'active' ? clock.now() : claimed.issuedAtEpochMs),
+    );
     const known = await database.read.selectFrom('consent_statement').select('hash').where('hash', '=', statement.hash).executeTakeFirst();
     if (known !== undefined) {
-      if (statement.status !== 'active' && (await hasOpenCopies(parts, await statementsOf(database, statement.patientKeys, [statement.consentId])))) tell(listeners, statement);
+      if (
+        statement.status !== 'active' &&
+        (await hasOpenCopies(parts, await statementsOf(database, statement.patientKeys, [statement.consentId])))
+      )
+        tell(listeners, statement);
       return statement;
     }
     const isNew = await database.write.transaction().execute(async (transaction) => {
       if (!(await insertStatement(transaction, statement, clock.now()))) return false;
-      const event = { type: 'REVOKE', peer: statement.writer, detail: { consent: statement.hash, consentId: statement.consentId, status: statement.status } } as const;
+      const event = {
+        type: 'REVOKE',
+        peer: statement.writer,
+        detail: { consent: statement.hash, consentId: statement.consentId, status: statement.status },
+      } as const;
       if (statement.status !== 'active') await audits.enqueue(event, { key: statement.hash, within: transaction as never });
       return true;
     });
@@ -205,23 +281,29 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     const revoked = own.find(({ status }) => status === 'revoked');
     const last = own.findLast(({ status }) => status !== 'revoked') ?? own.at(-1);
     if (last === undefined) throw unknownConsent();
-    const keys = new Map<string, StatedPatientKey>(own.flatMap(({ patientKeys }) => patientKeys.map((key) => [`${key.epoch} ${key.key}`, key])));
-    const statement = revoked ?? await write({
-      consentId,
-      patientKeys: [...keys.values()].slice(0, MAX_KEYS),
-      status: 'revoked',
-      provision: last.provision,
-      validFromEpochMs: Math.min(clock.now() - CLOCK_TOLERANCE_MS, last.validFromEpochMs),
-      validUntilEpochMs: Math.max(last.validUntilEpochMs, clock.now() + 1),
-      clerk: clerk ?? last.clerk,
-    });
+    const keys = new Map<string, StatedPatientKey>(
+      own.flatMap(({ patientKeys }) => patientKeys.map((key) => [`${key.epoch} ${key.key}`, key])),
+    );
+    const statement =
+      revoked ??
+      (await write({
+        consentId,
+        patientKeys: [...keys.values()].slice(0, MAX_KEYS),
+        status: 'revoked',
+        provision: last.provision,
+        validFromEpochMs: Math.min(clock.now() - CLOCK_TOLERANCE_MS, last.validFromEpochMs),
+        validUntilEpochMs: Math.max(last.validUntilEpochMs, clock.now() + 1),
+        clerk: clerk ?? last.clerk,
+      }));
     return { statement, holders: await nodesToTell(parts, own) };
   };
 
   const consent: Consent = {
     record: async ({ personId, provision, validForMs, clerk, formHash, status }) => {
       // A no counts under every id of the person that is known here; a consent opens no more than what was asked.
-      const patientKeys = statedKeys(status === 'refused' ? (await allKeysOf(parts, personId)).slice(0, MAX_KEYS) : await federation.patientKeys([personId]));
+      const patientKeys = statedKeys(
+        status === 'refused' ? (await allKeysOf(parts, personId)).slice(0, MAX_KEYS) : await federation.patientKeys([personId]),
+      );
       return write({
         consentId: random.uuid(),
         patientKeys,
@@ -235,10 +317,13 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
       });
     },
     revoke: async (target) => {
-      if ('consentId' in target) return [await revokeOne(target.consentId, await statementsOf(database, [], [target.consentId]), target.clerk)];
+      if ('consentId' in target)
+        return [await revokeOne(target.consentId, await statementsOf(database, [], [target.consentId]), target.clerk)];
       const statements = await consent.list(target.personId);
       const ended = new Set(statements.filter(({ status }) => status === 'revoked').map(({ consentId }) => consentId));
-      const open = new Set(statements.filter(({ status, consentId }) => status === 'active' && !ended.has(consentId)).map(({ consentId }) => consentId));
+      const open = new Set(
+        statements.filter(({ status, consentId }) => status === 'active' && !ended.has(consentId)).map(({ consentId }) => consentId),
+      );
       if (open.size === 0) throw unknownConsent();
       const revocations: Revocation[] = [];
       for (const consentId of open) revocations.push(await revokeOne(consentId, statements, target.clerk));
@@ -255,7 +340,8 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
       if (await isToBeKept(database, readConsent(compact))) await receive(compact);
     },
     pushed: async ({ event }) => {
-      if (event?.$case === 'consentStatement') await receive(event.value.compact).catch((thrown: unknown) => refusedFromOutside(log, thrown));
+      if (event?.$case === 'consentStatement')
+        await receive(event.value.compact).catch((thrown: unknown) => refusedFromOutside(log, thrown));
     },
     decide: (compact, presented) => decideGrant({ ...parts, log, database }, compact, presented),
     knownFor: (patientKeys) => statementsOf(database, statedKeys(patientKeys)),
@@ -271,8 +357,15 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
     },
     deny: async ({ kind, value, reason }) => {
       await database.write.transaction().execute(async (transaction) => {
-        await transaction.insertInto('denial').values({ kind, value, reason, at_epoch_ms: clock.now() }).onConflict((conflict) => conflict.columns(['kind', 'value']).doUpdateSet({ reason })).execute();
-        await audits.enqueue({ type: 'ADMIN', reason, detail: { deny: kind, value } }, { key: random.uuid(), within: transaction as never });
+        await transaction
+          .insertInto('denial')
+          .values({ kind, value, reason, at_epoch_ms: clock.now() })
+          .onConflict((conflict) => conflict.columns(['kind', 'value']).doUpdateSet({ reason }))
+          .execute();
+        await audits.enqueue(
+          { type: 'ADMIN', reason, detail: { deny: kind, value } },
+          { key: random.uuid(), within: transaction as never },
+        );
       });
       tell(denialListeners, { kind, value });
       audits.wake();
@@ -314,7 +407,15 @@ async function nodesToTell(parts: ConsentParts, own: readonly ConsentStatement[]
     if (provision.grantee.kind === 'hospital') nodes.add(provision.grantee.nodeId);
     for (const holder of provision.holders ?? []) nodes.add(holder);
   }
-  const fetched = await store.database.read.selectFrom('fetched_study').select('holder_node').where('consent_hash', 'in', own.map(({ hash }) => hash)).execute();
+  const fetched = await store.database.read
+    .selectFrom('fetched_study')
+    .select('holder_node')
+    .where(
+      'consent_hash',
+      'in',
+      own.map(({ hash }) => hash),
+    )
+    .execute();
   for (const { holder_node } of fetched) nodes.add(holder_node as NodeId);
   const entries = federation.trust()?.entries ?? new Map<NodeId, never>();
   if (federation.channel.state().state === 'unreachable') for (const nodeId of entries.keys()) nodes.add(nodeId);
@@ -324,7 +425,16 @@ async function nodesToTell(parts: ConsentParts, own: readonly ConsentStatement[]
 
 /** Whether a copy that rests on one of these statements may still be read: the node may have died before it was locked. */
 async function hasOpenCopies({ store }: ConsentParts, statements: readonly ConsentStatement[]): Promise<boolean> {
-  const row = await store.database.read.selectFrom('fetched_study').select('study_instance_uid').where('locked', '=', 0).where('consent_hash', 'in', statements.map(({ hash }) => hash)).executeTakeFirst();
+  const row = await store.database.read
+    .selectFrom('fetched_study')
+    .select('study_instance_uid')
+    .where('locked', '=', 0)
+    .where(
+      'consent_hash',
+      'in',
+      statements.map(({ hash }) => hash),
+    )
+    .executeTakeFirst();
   return row !== undefined;
 }
 
@@ -345,5 +455,9 @@ function refusedFromOutside(log: Logger, thrown: unknown): void {
 }
 
 function unknownConsent(): MeshError {
-  return new MeshError('NOT_FOUND', 'CONSENT_UNKNOWN', 'There is no such consent in force that this hospital knows of. `meridian consent list` shows those of a person.');
+  return new MeshError(
+    'NOT_FOUND',
+    'CONSENT_UNKNOWN',
+    'There is no such consent in force that this hospital knows of. `meridian consent list` shows those of a person.',
+  );
 }

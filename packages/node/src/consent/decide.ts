@@ -18,7 +18,11 @@ export interface Presented {
  * The holder's own decision about a grant, from what is known here: it needs no index.
  * An accepted grant is remembered under the peer that presented it first, durably, so that no other can use it.
  */
-export async function decideGrant(parts: ConsentParts & { readonly database: ConsentDatabase }, compact: string, presented: Presented): Promise<GrantCheck> {
+export async function decideGrant(
+  parts: ConsentParts & { readonly database: ConsentDatabase },
+  compact: string,
+  presented: Presented,
+): Promise<GrantCheck> {
   const { federation, clock, database } = parts;
   const trust = federation.trust();
   if (trust === undefined) return { allow: false, reason: 'TRUST_LIST_EXPIRED' };
@@ -33,7 +37,14 @@ export async function decideGrant(parts: ConsentParts & { readonly database: Con
     trust,
     studyInstanceUid: presented.studyUid,
     knownConsents: () => facts?.known ?? [],
-    denied: ({ jti, nodeId, peerId, consentId, consentHash }) => [['jti', jti], ['node', nodeId], ['peer', peerId], ['consent', consentId], ['consent', consentHash]].some((pair) => facts?.denials.has(pair.join(' ')) === true),
+    denied: ({ jti, nodeId, peerId, consentId, consentHash }) =>
+      [
+        ['jti', jti],
+        ['node', nodeId],
+        ['peer', peerId],
+        ['consent', consentId],
+        ['consent', consentHash],
+      ].some((pair) => facts?.denials.has(pair.join(' ')) === true),
     seenJti: () => facts?.firstPeer,
     studyOf: (uid) => (uid === presented.studyUid ? facts?.study : undefined),
   });
@@ -49,14 +60,22 @@ interface Facts {
   readonly study: HeldStudy | undefined;
 }
 
-async function factsFor(parts: ConsentParts & { readonly database: ConsentDatabase }, claims: GrantClaims, presented: Presented): Promise<Facts> {
+async function factsFor(
+  parts: ConsentParts & { readonly database: ConsentDatabase },
+  claims: GrantClaims,
+  presented: Presented,
+): Promise<Facts> {
   const { database } = parts;
   const consent = consentOrNothing(claims.cst.statement);
   const study = await heldStudy(parts, presented.studyUid);
   const [known, denials, seen] = await Promise.all([
     // Of the consent's patient and of the study's: the person may have refused under another id than the consent names.
     consent === undefined ? [] : statementsOf(database, [...consent.patientKeys, ...(study?.patientKeys ?? [])], [consent.consentId]),
-    database.read.selectFrom('denial').select(['kind', 'value']).where('value', 'in', [claims.jti, claims.azp, presented.livePeerId, claims.cst.hash, consent?.consentId ?? '']).execute(),
+    database.read
+      .selectFrom('denial')
+      .select(['kind', 'value'])
+      .where('value', 'in', [claims.jti, claims.azp, presented.livePeerId, claims.cst.hash, consent?.consentId ?? ''])
+      .execute(),
     database.read.selectFrom('seen_grant').select('peer_id').where('jti', '=', claims.jti).executeTakeFirst(),
   ]);
   return { known, denials: new Set(denials.map(({ kind, value }) => `${kind} ${value}`)), firstPeer: seen?.peer_id, study };
@@ -92,10 +111,16 @@ const DAY_MS = 86_400_000;
 /** @returns the peer that presented the grant first: this one, or another. */
 async function rememberGrant(database: ConsentDatabase, grant: GrantClaims, peerId: string): Promise<string> {
   return database.write.transaction().execute(async (transaction) => {
-    const inserted = await transaction.insertInto('seen_grant').values({ jti: grant.jti, peer_id: peerId, expires_epoch_ms: grant.exp * 1000 + 2 * CLOCK_TOLERANCE_MS })
-      .onConflict((conflict) => conflict.doNothing()).executeTakeFirst();
+    const inserted = await transaction
+      .insertInto('seen_grant')
+      .values({ jti: grant.jti, peer_id: peerId, expires_epoch_ms: grant.exp * 1000 + 2 * CLOCK_TOLERANCE_MS })
+      .onConflict((conflict) => conflict.doNothing())
+      .executeTakeFirst();
     // Grants that are long over cannot be presented again: their end is checked first.
-    await transaction.deleteFrom('seen_grant').where('expires_epoch_ms', '<', grant.iat * 1000 - DAY_MS).execute();
+    await transaction
+      .deleteFrom('seen_grant')
+      .where('expires_epoch_ms', '<', grant.iat * 1000 - DAY_MS)
+      .execute();
     if ((inserted.numInsertedOrUpdatedRows ?? 0n) > 0n) return peerId;
     const row = await transaction.selectFrom('seen_grant').select('peer_id').where('jti', '=', grant.jti).executeTakeFirstOrThrow();
     return row.peer_id;

@@ -6,10 +6,21 @@ import type { ConsentDatabase } from './consent-tables.ts';
  * Statements of this node that still hold and that a former key of it signed: to be signed anew, for after a join with new
  * keys the former one opens nothing. What was revoked stays revoked: every revocation that was told is kept where it is known.
  */
-export async function signedByFormerKey(database: ConsentDatabase, own: { readonly nodeId: NodeId; readonly keyId: string; readonly nowEpochMs: number }): Promise<ConsentStatement[]> {
-  const rows = await database.read.selectFrom('consent_statement').select(['compact', 'consent_id', 'status']).where('writer', '=', own.nodeId).orderBy('seq').execute();
+export async function signedByFormerKey(
+  database: ConsentDatabase,
+  own: { readonly nodeId: NodeId; readonly keyId: string; readonly nowEpochMs: number },
+): Promise<ConsentStatement[]> {
+  const rows = await database.read
+    .selectFrom('consent_statement')
+    .select(['compact', 'consent_id', 'status'])
+    .where('writer', '=', own.nodeId)
+    .orderBy('seq')
+    .execute();
   const newest = new Map(rows.filter(({ status }) => status !== 'revoked').map((row) => [row.consent_id, row.compact]));
-  const former = [...newest.values()].filter((compact) => keyIdOfJws(compact) !== own.keyId).map(readConsent).filter(({ validUntilEpochMs }) => validUntilEpochMs > own.nowEpochMs);
+  const former = [...newest.values()]
+    .filter((compact) => keyIdOfJws(compact) !== own.keyId)
+    .map(readConsent)
+    .filter(({ validUntilEpochMs }) => validUntilEpochMs > own.nowEpochMs);
   if (former.length === 0) return [];
   const revoked = await database.read.selectFrom('consent_statement').select('consent_id').where('status', '=', 'revoked').execute();
   const ended = new Set(revoked.map(({ consent_id }) => consent_id));

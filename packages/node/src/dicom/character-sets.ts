@@ -13,23 +13,59 @@ export interface CharacterSet {
 
 /** Defined terms of PS3.3 C.12.1.1.2, single-byte and multi-byte without code extensions, by their `ISO_IR` form. */
 const TERMS: Readonly<Record<string, Coding>> = {
-  '': 'ascii', 'ISO_IR 6': 'ascii', 'ISO_IR 100': 'latin1', 'ISO_IR 101': 'iso-8859-2', 'ISO_IR 109': 'iso-8859-3', 'ISO_IR 110': 'iso-8859-4',
-  'ISO_IR 144': 'iso-8859-5', 'ISO_IR 127': 'iso-8859-6', 'ISO_IR 126': 'iso-8859-7', 'ISO_IR 138': 'iso-8859-8', 'ISO_IR 148': 'windows-1254',
-  'ISO_IR 203': 'iso-8859-15', 'ISO_IR 13': 'jis-x0201', 'ISO_IR 166': 'windows-874', 'ISO_IR 192': 'utf-8', GB18030: 'gb18030', GBK: 'gbk',
+  '': 'ascii',
+  'ISO_IR 6': 'ascii',
+  'ISO_IR 100': 'latin1',
+  'ISO_IR 101': 'iso-8859-2',
+  'ISO_IR 109': 'iso-8859-3',
+  'ISO_IR 110': 'iso-8859-4',
+  'ISO_IR 144': 'iso-8859-5',
+  'ISO_IR 127': 'iso-8859-6',
+  'ISO_IR 126': 'iso-8859-7',
+  'ISO_IR 138': 'iso-8859-8',
+  'ISO_IR 148': 'windows-1254',
+  'ISO_IR 203': 'iso-8859-15',
+  'ISO_IR 13': 'jis-x0201',
+  'ISO_IR 166': 'windows-874',
+  'ISO_IR 192': 'utf-8',
+  GB18030: 'gb18030',
+  GBK: 'gbk',
   // As a first value these multi-byte sets are not lawful (PS3.3 C.12.1.1.2), but files carry them.
-  'ISO_IR 149': 'euc-kr', 'ISO_IR 58': 'gbk', 'ISO_IR 87': 'ascii', 'ISO_IR 159': 'ascii',
+  'ISO_IR 149': 'euc-kr',
+  'ISO_IR 58': 'gbk',
+  'ISO_IR 87': 'ascii',
+  'ISO_IR 159': 'ascii',
 };
 
 /** Escape sequences of PS3.3 tables C.12-3 and C.12-4, without the ESC itself. */
 const ESCAPES: Readonly<Record<string, Coding>> = {
-  '(B': 'ascii', '-A': 'latin1', '-B': 'iso-8859-2', '-C': 'iso-8859-3', '-D': 'iso-8859-4', '-L': 'iso-8859-5', '-G': 'iso-8859-6', '-F': 'iso-8859-7',
-  '-H': 'iso-8859-8', '-M': 'windows-1254', '-b': 'iso-8859-15', '-T': 'windows-874', ')I': 'jis-x0201', '(J': 'jis-x0201', '$B': 'jis-x0208',
-  '$@': 'jis-x0208', '$(D': 'jis-x0212', '$)C': 'euc-kr', '$)A': 'gbk',
+  '(B': 'ascii',
+  '-A': 'latin1',
+  '-B': 'iso-8859-2',
+  '-C': 'iso-8859-3',
+  '-D': 'iso-8859-4',
+  '-L': 'iso-8859-5',
+  '-G': 'iso-8859-6',
+  '-F': 'iso-8859-7',
+  '-H': 'iso-8859-8',
+  '-M': 'windows-1254',
+  '-b': 'iso-8859-15',
+  '-T': 'windows-874',
+  ')I': 'jis-x0201',
+  '(J': 'jis-x0201',
+  $B: 'jis-x0208',
+  '$@': 'jis-x0208',
+  '$(D': 'jis-x0212',
+  '$)C': 'euc-kr',
+  '$)A': 'gbk',
 };
 
 // Made once: opening a decoder costs more than decoding a name. None of them keeps anything between calls.
 const LABELS = [...new Set([...Object.values(TERMS), ...Object.values(ESCAPES)])].filter(isWhatwgLabel);
-const DECODERS = Object.fromEntries(LABELS.map((label) => [label, new TextDecoder(label, { ignoreBOM: true })])) as Record<WhatwgLabel, InstanceType<typeof TextDecoder>>;
+const DECODERS = Object.fromEntries(LABELS.map((label) => [label, new TextDecoder(label, { ignoreBOM: true })])) as Record<
+  WhatwgLabel,
+  InstanceType<typeof TextDecoder>
+>;
 const EUC_JP = new TextDecoder('euc-jp');
 
 function isWhatwgLabel(coding: Coding): coding is WhatwgLabel {
@@ -132,7 +168,8 @@ export function decodeCoding(bytes: Buffer, coding: Coding): string {
 /** Half-width katakana in the upper half (U+FF61-FF9F); the lower half is read as ASCII so that `\` still splits values. */
 function decodeJisX0201(bytes: Buffer): string {
   let text = '';
-  for (const byte of bytes) text += byte < 0x80 ? String.fromCharCode(byte) : byte >= 0xa1 && byte <= 0xdf ? String.fromCharCode(0xff61 + byte - 0xa1) : '\ufffd';
+  for (const byte of bytes)
+    text += byte < 0x80 ? String.fromCharCode(byte) : byte >= 0xa1 && byte <= 0xdf ? String.fromCharCode(0xff61 + byte - 0xa1) : '\ufffd';
   return text;
 }
 

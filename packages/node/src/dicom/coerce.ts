@@ -45,8 +45,11 @@ interface Replacement {
 
 function replacementsOf(replace: ReplacedAttributes): Replacement[] {
   const named: [number, string, string | DicomJsonPersonName | undefined][] = [
-    [0x0010_0010, 'PN', replace.patientName], [0x0010_0020, 'LO', replace.patientId], [0x0010_0021, 'LO', replace.issuerOfPatientId],
-    [0x0010_0030, 'DA', replace.patientBirthDate], [0x0010_0040, 'CS', replace.patientSex],
+    [0x0010_0010, 'PN', replace.patientName],
+    [0x0010_0020, 'LO', replace.patientId],
+    [0x0010_0021, 'LO', replace.issuerOfPatientId],
+    [0x0010_0030, 'DA', replace.patientBirthDate],
+    [0x0010_0040, 'CS', replace.patientSex],
   ];
   const all: Replacement[] = named.flatMap(([tag, vr, value]) => (value === undefined ? [] : [{ tag, vr, value }]));
   if (replace.issuerOfPatientId !== undefined) all.push({ tag: QUALIFIERS, vr: 'SQ' });
@@ -73,20 +76,39 @@ export function coerceDataset(options: Coercion & { readonly headerBytes: Buffer
   reader.push(options.headerBytes);
   const header = reader.finish();
   const places = { bytes: options.headerBytes, end: header.headerBytes, tags: header.topLevel.tags, offsets: header.topLevel.offsets };
-  const characterSet = characterSetOf((header.dataset[TAG.SpecificCharacterSet]?.Value ?? []).map((value) => (typeof value === 'string' ? value : '')));
+  const characterSet = characterSetOf(
+    (header.dataset[TAG.SpecificCharacterSet]?.Value ?? []).map((value) => (typeof value === 'string' ? value : '')),
+  );
   const replacements = replacementsOf(options.replace);
   const edits = [
     ...replacements.map(({ tag, vr, value }): Edit => {
-      const insert = value === undefined ? Buffer.alloc(0) : writeElement(tag, vr, typeof value === 'string' ? encodeText(value, characterSet) : encodePersonName(value, characterSet), syntax);
+      const insert =
+        value === undefined
+          ? Buffer.alloc(0)
+          : writeElement(
+              tag,
+              vr,
+              typeof value === 'string' ? encodeText(value, characterSet) : encodePersonName(value, characterSet),
+              syntax,
+            );
       return { ...rangeOf(places, tag), tag, insert };
     }),
-    extendSequence(places, originalAttributesItem(options, places, replacements, (value) => encodeText(value, characterSet)), syntax),
+    extendSequence(
+      places,
+      originalAttributesItem(options, places, replacements, (value) => encodeText(value, characterSet)),
+      syntax,
+    ),
   ];
   return applyEdits(options.headerBytes, [...edits, ...groupLengthEdits(places, edits, syntax)]);
 }
 
 /** The item that tells the stored values, byte for byte, and who replaced them when and why. */
-function originalAttributesItem(coercion: Coercion & { readonly transferSyntaxUid: string }, places: Places, replacements: readonly Replacement[], text: (value: string) => Buffer): Buffer {
+function originalAttributesItem(
+  coercion: Coercion & { readonly transferSyntaxUid: string },
+  places: Places,
+  replacements: readonly Replacement[],
+  text: (value: string) => Buffer,
+): Buffer {
   const encoding = encodingOf(coercion.transferSyntaxUid);
   const originals = replacements.flatMap(({ tag, vr }) => {
     const { at, remove } = rangeOf(places, tag);
@@ -94,13 +116,16 @@ function originalAttributesItem(coercion: Coercion & { readonly transferSyntaxUi
     // A value that was absent is told as empty (PS3.3 C.12.1.1.9); what was to be taken out and is not there is not told.
     return vr === 'SQ' ? [] : [writeElement(tag, vr, Buffer.alloc(0), encoding)];
   });
-  return writeItem(Buffer.concat([
-    writeElement(0x0400_0550, 'SQ', writeItem(Buffer.concat(originals), encoding), encoding),
-    writeElement(0x0400_0562, 'DT', text(coercion.at), encoding),
-    writeElement(0x0400_0563, 'LO', text(coercion.modifyingSystem), encoding),
-    writeElement(0x0400_0564, 'LO', text(coercion.sourceOfPreviousValues ?? ''), encoding),
-    writeElement(0x0400_0565, 'CS', text(coercion.reason ?? 'COERCE'), encoding),
-  ]), encoding);
+  return writeItem(
+    Buffer.concat([
+      writeElement(0x0400_0550, 'SQ', writeItem(Buffer.concat(originals), encoding), encoding),
+      writeElement(0x0400_0562, 'DT', text(coercion.at), encoding),
+      writeElement(0x0400_0563, 'LO', text(coercion.modifyingSystem), encoding),
+      writeElement(0x0400_0564, 'LO', text(coercion.sourceOfPreviousValues ?? ''), encoding),
+      writeElement(0x0400_0565, 'CS', text(coercion.reason ?? 'COERCE'), encoding),
+    ]),
+    encoding,
+  );
 }
 
 interface Places {
@@ -126,8 +151,16 @@ function extendSequence(places: Places, item: Buffer, encoding: ElementEncoding)
   if (range.remove === 0) return { ...range, tag: ORIGINAL_ATTRIBUTES, insert: writeElement(ORIGINAL_ATTRIBUTES, 'SQ', item, encoding) };
   const header = emptyElementHeader();
   readElementHeader(header, bytes, range.at, { explicit: encoding.explicitVr, littleEndian: encoding.littleEndian });
-  if (header.vr !== 'SQ' || header.explicit !== encoding.explicitVr || tags.lastIndexOf(ORIGINAL_ATTRIBUTES) !== tags.indexOf(ORIGINAL_ATTRIBUTES)) {
-    throw new MeshError('INVALID_ARGUMENT', 'DICOM_CANNOT_COERCE', 'The data set has Original Attributes in a form that cannot be extended.');
+  if (
+    header.vr !== 'SQ' ||
+    header.explicit !== encoding.explicitVr ||
+    tags.lastIndexOf(ORIGINAL_ATTRIBUTES) !== tags.indexOf(ORIGINAL_ATTRIBUTES)
+  ) {
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'DICOM_CANNOT_COERCE',
+      'The data set has Original Attributes in a form that cannot be extended.',
+    );
   }
   const old = Buffer.from(bytes.subarray(range.at, range.at + range.remove));
   if (header.length === UNDEFINED_LENGTH) {
@@ -181,7 +214,10 @@ export function coerceJson(dataset: DicomJson, coercion: Coercion): DicomJson {
     [TAG.ModifiedAttributesSequence]: { vr: 'SQ', Value: [originals] },
     [TAG.AttributeModificationDateTime]: { vr: 'DT', Value: [coercion.at] },
     [TAG.ModifyingSystem]: { vr: 'LO', Value: [coercion.modifyingSystem] },
-    [TAG.SourceOfPreviousValues]: coercion.sourceOfPreviousValues === undefined || coercion.sourceOfPreviousValues === '' ? { vr: 'LO' } : { vr: 'LO', Value: [coercion.sourceOfPreviousValues] },
+    [TAG.SourceOfPreviousValues]:
+      coercion.sourceOfPreviousValues === undefined || coercion.sourceOfPreviousValues === ''
+        ? { vr: 'LO' }
+        : { vr: 'LO', Value: [coercion.sourceOfPreviousValues] },
     [TAG.ReasonForTheAttributeModification]: { vr: 'CS', Value: [coercion.reason ?? 'COERCE'] },
   };
   const earlier = dataset[TAG.OriginalAttributesSequence]?.Value ?? [];

@@ -49,15 +49,31 @@ export class DatasetMachine {
   private keptBytes = 0;
   private readonly cost: HeaderCost = { values: 0, jsonBytes: 0 };
   private depth = 0;
-  private readonly noteRepair = (): void => { this.charactersRepaired = true; };
+  private readonly noteRepair = (): void => {
+    this.charactersRepaired = true;
+  };
 
   constructor(syntax: TransferSyntax, limits: HeaderLimits) {
     this.syntax = syntax;
     this.limits = limits;
-    this.stack = [{
-      kind: 'set', limit: Number.POSITIVE_INFINITY, delimited: true, explicit: syntax.explicitVr, littleEndian: syntax.littleEndian, set: this.dataset,
-      items: [], element: { vr: 'SQ' }, tag: 0, start: 0, characterSet: DEFAULT_CHARACTER_SET, signedPixels: false, lastTag: -1, count: 0,
-    }];
+    this.stack = [
+      {
+        kind: 'set',
+        limit: Number.POSITIVE_INFINITY,
+        delimited: true,
+        explicit: syntax.explicitVr,
+        littleEndian: syntax.littleEndian,
+        set: this.dataset,
+        items: [],
+        element: { vr: 'SQ' },
+        tag: 0,
+        start: 0,
+        characterSet: DEFAULT_CHARACTER_SET,
+        signedPixels: false,
+        lastTag: -1,
+        count: 0,
+      },
+    ];
   }
 
   /** Reads as far as the window goes; returns the bytes it is done with and sets `wanted`. */
@@ -133,30 +149,48 @@ export class DatasetMachine {
     const valueAt = at + headerBytes;
     if (isBulk) {
       // The value of UN is implicit little endian whatever stands around it (PS3.5 6.2.2 note), but for writers that forgot.
-      const implicit = frame.explicit && header.vr === 'UN' && !(isUnknown && length >= 16 && vrOfCode(window.readUInt16BE(valueAt + 12)) !== undefined);
+      const implicit =
+        frame.explicit && header.vr === 'UN' && !(isUnknown && length >= 16 && vrOfCode(window.readUInt16BE(valueAt + 12)) !== undefined);
       return this.large(frame, tag, vr, { start, length, headerBytes, implicit });
     }
     addCost(this.cost, vr, window, valueAt, valueAt + length);
     this.checkCost();
     const littleEndian = frame.littleEndian || isUnknown;
-    const element = decodeValue({ vr, bytes: window, start: valueAt, end: valueAt + length, littleEndian, characterSet: frame.characterSet }, this.noteRepair);
+    const element = decodeValue(
+      { vr, bytes: window, start: valueAt, end: valueAt + length, littleEndian, characterSet: frame.characterSet },
+      this.noteRepair,
+    );
     const isFirst = this.keep(frame, tag, element);
     if (!isFirst) return headerBytes + length;
-    if (tag === SPECIFIC_CHARACTER_SET) frame.characterSet = characterSetOf((element.Value ?? []).map((value) => (typeof value === 'string' ? value : '')));
+    if (tag === SPECIFIC_CHARACTER_SET)
+      frame.characterSet = characterSetOf((element.Value ?? []).map((value) => (typeof value === 'string' ? value : '')));
     else if (tag === PIXEL_REPRESENTATION) frame.signedPixels = element.Value?.[0] === 1;
     return headerBytes + length;
   }
 
   /** A sequence, fragments, pixel data, or a value too long to keep. Returns the bytes of its header. */
-  private large(frame: Frame, tag: number, vr: string, place: { readonly start: number; readonly length: number; readonly headerBytes: number; readonly implicit: boolean }): number {
+  private large(
+    frame: Frame,
+    tag: number,
+    vr: string,
+    place: { readonly start: number; readonly length: number; readonly headerBytes: number; readonly implicit: boolean },
+  ): number {
     const { start, length, headerBytes, implicit } = place;
     const isTopPixels = this.stack.length === 1 && PIXEL_TAGS.has(tag);
     const isUndefined = length === UNDEFINED_LENGTH;
     this.cost.jsonBytes += BULK_URI_JSON_BYTES;
     // A compressed syntax with native pixel data: neither we nor the receiver could tell what the bytes are.
-    if (isTopPixels && !isUndefined && length > 0 && this.syntax.encapsulated && tag === 0x7fe0_0010) throw refuse('DICOM_WRONG_TRANSFER_SYNTAX');
+    if (isTopPixels && !isUndefined && length > 0 && this.syntax.encapsulated && tag === 0x7fe0_0010)
+      throw refuse('DICOM_WRONG_TRANSFER_SYNTAX');
     if (isTopPixels && this.pixelData === undefined) {
-      this.pixelData = { tag: tagText(tag), vr, elementOffset: this.position, offset: start, length: isUndefined ? 'undefined' : length, totalBytes: isUndefined ? 0 : length };
+      this.pixelData = {
+        tag: tagText(tag),
+        vr,
+        elementOffset: this.position,
+        offset: start,
+        length: isUndefined ? 'undefined' : length,
+        totalBytes: isUndefined ? 0 : length,
+      };
     }
     if (isUndefined && (PIXEL_TAGS.has(tag) || isBinary(vr))) {
       const element = { vr };
@@ -205,7 +239,16 @@ export class DatasetMachine {
     frame.items.push(set);
     frame.element.Value = frame.items;
     const delimited = length === UNDEFINED_LENGTH;
-    this.stack.push({ ...frame, kind: 'set', limit: delimited ? frame.limit : start + length, delimited, set, items: [], lastTag: -1, count: 0 });
+    this.stack.push({
+      ...frame,
+      kind: 'set',
+      limit: delimited ? frame.limit : start + length,
+      delimited,
+      set,
+      items: [],
+      lastTag: -1,
+      count: 0,
+    });
     return 8;
   }
 
@@ -224,12 +267,34 @@ export class DatasetMachine {
     throw refuse('DICOM_MALFORMED');
   }
 
-  private open(parent: Frame, kind: 'sequence' | 'fragments', of: { readonly tag: number; readonly element: DicomJsonElement; readonly length: number; readonly start: number; readonly implicit: boolean }): void {
+  private open(
+    parent: Frame,
+    kind: 'sequence' | 'fragments',
+    of: {
+      readonly tag: number;
+      readonly element: DicomJsonElement;
+      readonly length: number;
+      readonly start: number;
+      readonly implicit: boolean;
+    },
+  ): void {
     if (++this.depth > this.limits.maxDepth) throw refuse('DICOM_TOO_DEEP');
     const delimited = of.length === UNDEFINED_LENGTH;
     this.stack.push({
-      kind, limit: delimited ? parent.limit : of.start + of.length, delimited, explicit: parent.explicit && !of.implicit, littleEndian: parent.littleEndian || of.implicit,
-      set: {}, items: [], element: of.element, tag: of.tag, start: of.start, characterSet: parent.characterSet, signedPixels: parent.signedPixels, lastTag: -1, count: 0,
+      kind,
+      limit: delimited ? parent.limit : of.start + of.length,
+      delimited,
+      explicit: parent.explicit && !of.implicit,
+      littleEndian: parent.littleEndian || of.implicit,
+      set: {},
+      items: [],
+      element: of.element,
+      tag: of.tag,
+      start: of.start,
+      characterSet: parent.characterSet,
+      signedPixels: parent.signedPixels,
+      lastTag: -1,
+      count: 0,
     });
   }
 

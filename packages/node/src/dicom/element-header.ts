@@ -30,7 +30,12 @@ export function readTag(bytes: Buffer, at: number, littleEndian: boolean): numbe
  * implicit, as writers mix them.
  * @returns bytes needed from `at` on: more than there are means nothing was read yet.
  */
-export function readElementHeader(into: ElementHeader, bytes: Buffer, at: number, encoding: { readonly explicit: boolean; readonly littleEndian: boolean }): number {
+export function readElementHeader(
+  into: ElementHeader,
+  bytes: Buffer,
+  at: number,
+  encoding: { readonly explicit: boolean; readonly littleEndian: boolean },
+): number {
   const { littleEndian } = encoding;
   into.tag = readTag(bytes, at, littleEndian);
   into.headerBytes = 8;
@@ -39,7 +44,8 @@ export function readElementHeader(into: ElementHeader, bytes: Buffer, at: number
   if (encoding.explicit && into.tag >>> 16 !== 0xfffe) {
     const code = bytes.readUInt16BE(at + 4);
     const known = vrOfCode(code);
-    if (known !== undefined && !known.long) return fill(into, known.name, littleEndian ? bytes.readUInt16LE(at + 6) : bytes.readUInt16BE(at + 6));
+    if (known !== undefined && !known.long)
+      return fill(into, known.name, littleEndian ? bytes.readUInt16LE(at + 6) : bytes.readUInt16BE(at + 6));
     if (known !== undefined || isLetters(code)) {
       // A VR made after this program was written has the long form (PS3.5 6.2).
       if (bytes.length - at < 12) return 12;

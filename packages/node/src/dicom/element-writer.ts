@@ -12,9 +12,11 @@ export interface ElementEncoding {
  * @throws MeshError INVALID_ARGUMENT / DICOM_VALUE_TOO_LONG where a 16-bit length cannot state it
  */
 export function writeElement(tag: number, vr: string, value: Buffer, encoding: ElementEncoding): Buffer {
-  const padded = value.length % 2 === 0 ? value : Buffer.concat([value, Buffer.from(vr === 'UI' || vr === 'OB' || vr === 'UN' ? '\0' : ' ', 'latin1')]);
+  const padded =
+    value.length % 2 === 0 ? value : Buffer.concat([value, Buffer.from(vr === 'UI' || vr === 'OB' || vr === 'UN' ? '\0' : ' ', 'latin1')]);
   const long = encoding.explicitVr && isLongVr(vr);
-  if (encoding.explicitVr && !long && padded.length > 0xfffe) throw new MeshError('INVALID_ARGUMENT', 'DICOM_VALUE_TOO_LONG', 'A value is longer than its VR can state.');
+  if (encoding.explicitVr && !long && padded.length > 0xfffe)
+    throw new MeshError('INVALID_ARGUMENT', 'DICOM_VALUE_TOO_LONG', 'A value is longer than its VR can state.');
   const header = Buffer.alloc(long ? 12 : 8);
   writeTag(header, tag, encoding);
   if (!encoding.explicitVr) write32(header, padded.length, 4, encoding);

@@ -126,9 +126,14 @@ async function walkFrames(options: EncapsulatedOptions, firstFragment: number): 
   if (fragments.length < count) throw pixelDataBroken();
   if (fragments.length === count) return { fragments, starts: [...fragments.keys()] };
   const starts: number[] = [];
-  for (const [index, fragment] of fragments.entries()) if (beginsCodeStream(await read(fragment.offset, Math.min(4, fragment.length)))) starts.push(index);
+  for (const [index, fragment] of fragments.entries())
+    if (beginsCodeStream(await read(fragment.offset, Math.min(4, fragment.length)))) starts.push(index);
   if (starts.length !== count || starts[0] !== 0) {
-    throw new MeshError('FAILED_PRECONDITION', 'FRAMES_NOT_SEPARABLE', 'The instance has no offset table and its fragments do not tell where frames begin. Retrieve the instance whole.');
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'FRAMES_NOT_SEPARABLE',
+      'The instance has no offset table and its fragments do not tell where frames begin. Retrieve the instance whole.',
+    );
   }
   return { fragments, starts };
 }

@@ -30,7 +30,11 @@ export function encodePersonName(name: DicomJsonPersonName, set: CharacterSet): 
 }
 
 function notEncodable(): MeshError {
-  return new MeshError('INVALID_ARGUMENT', 'DICOM_TEXT_NOT_ENCODABLE', 'The text has a character that the character set of the data set cannot hold. Use ASCII or a data set in UTF-8.');
+  return new MeshError(
+    'INVALID_ARGUMENT',
+    'DICOM_TEXT_NOT_ENCODABLE',
+    'The text has a character that the character set of the data set cannot hold. Use ASCII or a data set in UTF-8.',
+  );
 }
 
 const LATIN1 = 0xff;
@@ -77,7 +81,9 @@ function fourByteCode(character: string): number | undefined {
   while (low <= high) {
     const middle = (low + high) >>> 1;
     const code = pointer(middle);
-    const found = decodeCoding(Buffer.from([code >>> 24, (code >>> 16) & 0xff, (code >>> 8) & 0xff, code & 0xff]), 'gb18030').codePointAt(0) as number;
+    const found = decodeCoding(Buffer.from([code >>> 24, (code >>> 16) & 0xff, (code >>> 8) & 0xff, code & 0xff]), 'gb18030').codePointAt(
+      0,
+    ) as number;
     if (found === point) return code;
     if (found < point) low = middle + 1;
     else high = middle - 1;
@@ -86,6 +92,11 @@ function fourByteCode(character: string): number | undefined {
 }
 
 function pointer(index: number): number {
-  const [first, second, third, fourth] = [Math.floor(index / 12_600), Math.floor(index / 1260) % 10, Math.floor(index / 10) % 126, index % 10];
+  const [first, second, third, fourth] = [
+    Math.floor(index / 12_600),
+    Math.floor(index / 1260) % 10,
+    Math.floor(index / 10) % 126,
+    index % 10,
+  ];
   return (((0x81 + first) << 24) | ((0x30 + second) << 16) | ((0x81 + third) << 8) | (0x30 + fourth)) >>> 0;
 }

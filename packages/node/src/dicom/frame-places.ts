@@ -26,5 +26,9 @@ export async function readWhole(read: ReadAt, { offset, length }: ByteRange): Pr
 
 /** The stored pixel data is not as its header says. */
 export function pixelDataBroken(): MeshError {
-  return new MeshError('DATA_LOSS', 'PIXEL_DATA_BROKEN', 'The pixel data of the instance is shorter or shaped otherwise than its header says.');
+  return new MeshError(
+    'DATA_LOSS',
+    'PIXEL_DATA_BROKEN',
+    'The pixel data of the instance is shorter or shaped otherwise than its header says.',
+  );
 }

@@ -34,22 +34,31 @@ const MAX_FRAME_BYTES = 512 * 1024 * 1024;
  * @throws MeshError NOT_FOUND / PIXEL_DATA_ABSENT, DATA_LOSS / PIXEL_DATA_BROKEN where the pixel data cannot hold as many frames as the header says
  * @see DICOM PS3.5 8, A.4; PS3.3 C.7.6.3
  */
-export async function openFrames(options: { readonly dataset: DicomJson; readonly transferSyntaxUid: string; readonly read: ReadAt }): Promise<Frames> {
+export async function openFrames(options: {
+  readonly dataset: DicomJson;
+  readonly transferSyntaxUid: string;
+  readonly read: ReadAt;
+}): Promise<Frames> {
   const { dataset, transferSyntaxUid, read } = options;
   const pixels = pixelDataOf(dataset, transferSyntaxUid);
   if (pixels === undefined) throw new MeshError('NOT_FOUND', 'PIXEL_DATA_ABSENT', 'The instance has no pixel data.');
   const count = Math.max(1, Math.trunc(firstNumber(dataset, TAG.NumberOfFrames) ?? 1));
   const frameBits = nativeFrameBits(dataset, pixels, count);
   // Fragments also occur under native syntaxes: then the value is no whole number of frames and begins with an item.
-  const encapsulated = isEncapsulated(transferSyntaxUid) || (frameBits * count > pixels.totalBytes * 8 && (await read(pixels.offset, 4)).readUInt32BE(0) === 0xfeff_00e0);
+  const encapsulated =
+    isEncapsulated(transferSyntaxUid) ||
+    (frameBits * count > pixels.totalBytes * 8 && (await read(pixels.offset, 4)).readUInt32BE(0) === 0xfeff_00e0);
   // The count is what a file says: nothing may be made of that length before the bytes bear it out. A fragment has 8 bytes at least.
   if (encapsulated ? count * FRAGMENT_HEADER_BYTES > pixels.totalBytes : frameBits * count > pixels.totalBytes * 8) throw pixelDataBroken();
-  const place = encapsulated ? openEncapsulatedFrames({ dataset, pixels, count, read }) : async (frame: number) => nativePlace(frame, frameBits, pixels);
+  const place = encapsulated
+    ? openEncapsulatedFrames({ dataset, pixels, count, read })
+    : async (frame: number) => nativePlace(frame, frameBits, pixels);
 
   const swappedBytes = encapsulated || encodingOf(transferSyntaxUid).littleEndian ? 1 : (WORD_BYTES[pixels.vr] ?? 1);
 
   const checked = async (frame: number): Promise<FramePlace> => {
-    if (!Number.isInteger(frame) || frame < 1 || frame > count) throw new MeshError('NOT_FOUND', 'FRAME_ABSENT', `The instance has frames 1 to ${count}.`);
+    if (!Number.isInteger(frame) || frame < 1 || frame > count)
+      throw new MeshError('NOT_FOUND', 'FRAME_ABSENT', `The instance has frames 1 to ${count}.`);
     return place(frame);
   };
   return {
@@ -60,9 +69,11 @@ export async function openFrames(options: { readonly dataset: DicomJson; readonl
     async read(frame) {
       const { ranges, bitOffset } = await checked(frame);
       const totalBytes = ranges.reduce((sum, range) => sum + range.length, 0);
-      if (totalBytes > MAX_FRAME_BYTES) throw new MeshError('RESOURCE_EXHAUSTED', 'FRAME_TOO_LARGE', 'The frame is too large to be read at once. Retrieve the instance.');
+      if (totalBytes > MAX_FRAME_BYTES)
+        throw new MeshError('RESOURCE_EXHAUSTED', 'FRAME_TOO_LARGE', 'The frame is too large to be read at once. Retrieve the instance.');
       const parts: Buffer[] = [];
-      for (const range of ranges) parts.push(swappedBytes === 1 ? await readWhole(read, range) : await readSwapped({ read, range, pixels, wordBytes: swappedBytes }));
+      for (const range of ranges)
+        parts.push(swappedBytes === 1 ? await readWhole(read, range) : await readSwapped({ read, range, pixels, wordBytes: swappedBytes }));
       const bytes = parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
       return bitOffset === 0 ? bytes : shiftedDown(bytes, bitOffset, Math.ceil(frameBits / 8));
     },
@@ -72,7 +83,10 @@ export async function openFrames(options: { readonly dataset: DicomJson; readonl
 /** Bits of one native frame. */
 function nativeFrameBits(dataset: DicomJson, pixels: StoredPixelData, count: number): number {
   const pixelCount = (firstNumber(dataset, TAG.Rows) ?? 0) * (firstNumber(dataset, TAG.Columns) ?? 0);
-  const bitsAllocated = firstNumber(dataset, TAG.BitsAllocated) ?? { [TAG.PixelData]: 8, [TAG.FloatPixelData]: 32, [TAG.DoubleFloatPixelData]: 64 }[pixels.tag] ?? 8;
+  const bitsAllocated =
+    firstNumber(dataset, TAG.BitsAllocated) ??
+    { [TAG.PixelData]: 8, [TAG.FloatPixelData]: 32, [TAG.DoubleFloatPixelData]: 64 }[pixels.tag] ??
+    8;
   const bits = pixelCount * (firstNumber(dataset, TAG.SamplesPerPixel) ?? 1) * bitsAllocated;
   // Chroma at half width is two samples a pixel in the mean (PS3.3 C.7.6.3.1.2); some writers name it and store all three.
   const isHalfChroma = (firstString(dataset, TAG.PhotometricInterpretation) ?? '').endsWith('_422') && bits * count > pixels.totalBytes * 8;
@@ -91,7 +105,17 @@ function nativePlace(frame: number, frameBits: number, pixels: { readonly offset
 const WORD_BYTES: Readonly<Record<string, number>> = { OW: 2, OF: 4, OL: 4, OD: 8, OV: 8 };
 
 /** A range of big endian words as little endian; it may begin and end within a word. */
-async function readSwapped({ read, range, pixels, wordBytes }: { read: ReadAt; range: ByteRange; pixels: StoredPixelData; wordBytes: number }): Promise<Buffer> {
+async function readSwapped({
+  read,
+  range,
+  pixels,
+  wordBytes,
+}: {
+  read: ReadAt;
+  range: ByteRange;
+  pixels: StoredPixelData;
+  wordBytes: number;
+}): Promise<Buffer> {
   const before = (range.offset - pixels.offset) % wordBytes;
   const wholeBytes = Math.ceil((before + range.length) / wordBytes) * wordBytes;
   const offset = range.offset - before;
@@ -106,6 +130,7 @@ async function readSwapped({ read, range, pixels, wordBytes }: { read: ReadAt; r
 /** Bits packed lowest first (PS3.5 8.2): moves them down so that the frame begins at bit 0. */
 function shiftedDown(bytes: Buffer, bits: number, length: number): Buffer {
   const moved = Buffer.alloc(length);
-  for (let index = 0; index < length; index++) moved[index] = ((bytes[index] ?? 0) >>> bits) | (((bytes[index + 1] ?? 0) << (8 - bits)) & 0xff);
+  for (let index = 0; index < length; index++)
+    moved[index] = ((bytes[index] ?? 0) >>> bits) | (((bytes[index + 1] ?? 0) << (8 - bits)) & 0xff);
   return moved;
 }

@@ -11,7 +11,14 @@ const HEADER = '// Made by generate-dictionary.mjs from the dictionary of dcmjs 
 
 const seen = new Map();
 for (const entry of Object.values(dictionary)) {
-  if (!entry.tag || entry.version === 'PrivateTag' || entry.version === 'PRIVATE' || entry.version === 'ILLEGAL' || entry.version === 'GENERIC') continue;
+  if (
+    !entry.tag ||
+    entry.version === 'PrivateTag' ||
+    entry.version === 'PRIVATE' ||
+    entry.version === 'ILLEGAL' ||
+    entry.version === 'GENERIC'
+  )
+    continue;
   // Repeating groups (curves 50xx, overlays 60xx) are kept under their first group; the look-up folds the others onto it.
   const match = /^\(([0-9A-F]{4})(?:-[0-9A-F]{4})?,([0-9A-F]{4})(?:-[0-9A-F]{4})?\)$/.exec(entry.tag);
   if (!match) continue;
@@ -21,4 +28,7 @@ for (const entry of Object.values(dictionary)) {
   seen.set(tag, `${tag} ${DEPENDENT_VR[entry.vr] ?? entry.vr} ${entry.vm ?? '1'} ${keyword}`);
 }
 const lines = [...seen].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, line]) => line);
-writeFileSync(new URL('dictionary-entries.ts', import.meta.url), `${HEADER}/** The data elements of PS3.6, one a line: tag, VR (alternatives joined by a bar), VM, keyword. */\nexport const DICTIONARY_ENTRIES = \`\n${lines.join('\n')}\n\`;\n`);
+writeFileSync(
+  new URL('dictionary-entries.ts', import.meta.url),
+  `${HEADER}/** The data elements of PS3.6, one a line: tag, VR (alternatives joined by a bar), VM, keyword. */\nexport const DICTIONARY_ENTRIES = \`\n${lines.join('\n')}\n\`;\n`,
+);

@@ -57,7 +57,31 @@ export function addCost(cost: HeaderCost, vr: string, bytes: Buffer, start: numb
   const values = separators + 1;
   cost.values += isName ? values * PERSON_NAME_WEIGHT : values;
   // A control character is written as \u0001; a byte beyond ASCII takes up to three in UTF-8.
-  cost.jsonBytes += length + controls * 5 + wide * 2 + values * (isName ? NAME_JSON_BYTES : TEXT_JSON_BYTES) + (isName ? groups * NAME_GROUP_JSON_BYTES : 0) + (vr === 'DS' || vr === 'IS' ? exponents * EXPONENT_JSON_BYTES : 0);
+  cost.jsonBytes +=
+    length +
+    controls * 5 +
+    wide * 2 +
+    values * (isName ? NAME_JSON_BYTES : TEXT_JSON_BYTES) +
+    (isName ? groups * NAME_GROUP_JSON_BYTES : 0) +
+    (vr === 'DS' || vr === 'IS' ? exponents * EXPONENT_JSON_BYTES : 0);
 }
 
-const TEXTS: ReadonlySet<string> = new Set(['LO', 'SH', 'UC', 'AE', 'AS', 'CS', 'DA', 'DT', 'TM', 'UI', 'DS', 'IS', 'LT', 'ST', 'UT', 'UR', 'PN']);
+const TEXTS: ReadonlySet<string> = new Set([
+  'LO',
+  'SH',
+  'UC',
+  'AE',
+  'AS',
+  'CS',
+  'DA',
+  'DT',
+  'TM',
+  'UI',
+  'DS',
+  'IS',
+  'LT',
+  'ST',
+  'UT',
+  'UR',
+  'PN',
+]);

@@ -92,7 +92,11 @@ export function isUid(uid: string): boolean {
 function requiredUid(dataset: DicomJson, tag: string, name: string): string {
   const uid = firstString(dataset, tag)?.replace(/[\0\s]+$/, '');
   if (uid !== undefined && isUid(uid)) return uid;
-  throw new MeshError('INVALID_ARGUMENT', 'DICOM_UID_MISSING', `The data set has no valid ${name}. Correct it at its source and send it again.`);
+  throw new MeshError(
+    'INVALID_ARGUMENT',
+    'DICOM_UID_MISSING',
+    `The data set has no valid ${name}. Correct it at its source and send it again.`,
+  );
 }
 
 function text(dataset: DicomJson, tag: string): string {
@@ -115,11 +119,13 @@ function otherPatientId(item: DicomJson): OtherPatientId[] {
   const id = firstString(item, TAG.PatientID);
   if (id === undefined) return [];
   const qualifiers = sequenceItems(item, TAG.IssuerOfPatientIDQualifiersSequence)[0] ?? {};
-  return [{
-    id,
-    ...optional('issuer', firstString(item, TAG.IssuerOfPatientID)),
-    ...optional('universalEntityId', firstString(qualifiers, TAG.UniversalEntityID)),
-    ...optional('universalEntityIdType', firstString(qualifiers, TAG.UniversalEntityIDType)),
-    ...optional('type', firstString(item, TAG.TypeOfPatientID)),
-  }];
+  return [
+    {
+      id,
+      ...optional('issuer', firstString(item, TAG.IssuerOfPatientID)),
+      ...optional('universalEntityId', firstString(qualifiers, TAG.UniversalEntityID)),
+      ...optional('universalEntityIdType', firstString(qualifiers, TAG.UniversalEntityIDType)),
+      ...optional('type', firstString(item, TAG.TypeOfPatientID)),
+    },
+  ];
 }

@@ -35,7 +35,10 @@ export function firstString(dataset: DicomJson, tag: string): string | undefined
 
 /** All non-empty values as text. */
 export function allStrings(dataset: DicomJson, tag: string): string[] {
-  return valuesOf(dataset, tag).filter((value) => typeof value === 'string' || typeof value === 'number').map(String).filter((text) => text !== '');
+  return valuesOf(dataset, tag)
+    .filter((value) => typeof value === 'string' || typeof value === 'number')
+    .map(String)
+    .filter((text) => text !== '');
 }
 
 /** First value as a finite number, or undefined. */
@@ -88,7 +91,8 @@ export function declaringUtf8(dataset: DicomJson): DicomJson {
   const copy: DicomJson = {};
   for (const [tag, element] of Object.entries(dataset)) {
     if (tag === '00080005') copy[tag] = { vr: 'CS', Value: ['ISO_IR 192'] };
-    else if (element.vr === 'SQ' && element.Value !== undefined) copy[tag] = { vr: 'SQ', Value: (element.Value as DicomJson[]).map(declaringUtf8) };
+    else if (element.vr === 'SQ' && element.Value !== undefined)
+      copy[tag] = { vr: 'SQ', Value: (element.Value as DicomJson[]).map(declaringUtf8) };
     else copy[tag] = element;
   }
   return copy;

@@ -7,7 +7,14 @@ import { sopClassName, isStorageSopClass } from './sop-classes.ts';
 import { TAG } from './tags.ts';
 import { element, identityElements } from './testing/build-dataset.ts';
 import { datasetOf, readDataset, readFile, sample, samples } from './testing/sample-files.ts';
-import { EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRANSFER_SYNTAXES, isEncapsulated, transferSyntax } from './transfer-syntaxes.ts';
+import {
+  EXPLICIT_VR_BIG_ENDIAN,
+  EXPLICIT_VR_LITTLE_ENDIAN,
+  IMPLICIT_VR_LITTLE_ENDIAN,
+  TRANSFER_SYNTAXES,
+  isEncapsulated,
+  transferSyntax,
+} from './transfer-syntaxes.ts';
 
 const META = { sopClassUid: '1.2.840.10008.5.1.4.1.1.2', sopInstanceUid: '1.2.3.45', transferSyntaxUid: EXPLICIT_VR_LITTLE_ENDIAN };
 
@@ -38,7 +45,9 @@ test('files without preamble or meta information are told from their first eleme
   expect(guess(identityElements({ littleEndian: false }))).toBe(`${EXPLICIT_VR_BIG_ENDIAN} at 0 guessed`);
   const prefix = part10Prefix(META);
   expect(guess(Buffer.concat([prefix.subarray(132), identityElements()]))).toBe(`${EXPLICIT_VR_LITTLE_ENDIAN} at ${prefix.length - 132}`);
-  expect(() => readPart10Start(Buffer.from('GIF89a no DICOM at all'), { ended: true })).toThrow(expect.objectContaining({ reason: 'DICOM_NOT_PART10' }));
+  expect(() => readPart10Start(Buffer.from('GIF89a no DICOM at all'), { ended: true })).toThrow(
+    expect.objectContaining({ reason: 'DICOM_NOT_PART10' }),
+  );
   expect(() => readPart10Start(Buffer.alloc(0), { ended: true })).toThrow(expect.objectContaining({ reason: 'DICOM_NOT_PART10' }));
   expect(() => readPart10Start(prefix.subarray(0, 200), { ended: true })).toThrow(expect.objectContaining({ reason: 'DICOM_TRUNCATED' }));
   const endless = Buffer.concat([prefix.subarray(0, 132), element(0x00020102, 'OB', '', { length: 0x7fff_ffff }), Buffer.alloc(1_100_000)]);
@@ -60,7 +69,13 @@ test('keywords and tags are found both ways; every named tag has its PS3.6 keywo
   expect(tagOfAttributeId('0020000d')).toBe('0020000D');
   expect(tagOfAttributeId('StudyInstanceUID')).toBe('0020000D');
   expect(tagOfAttributeId('Nonsense')).toBeUndefined();
-  expect([implicitVr(0x6002_3000), implicitVr(0x0009_0010), implicitVr(0x0009_1001), implicitVr(0x0008_0000), implicitVr(0x0028_0106)]).toEqual(['OB|OW', 'LO', 'UN', 'UL', 'US|SS']);
+  expect([
+    implicitVr(0x6002_3000),
+    implicitVr(0x0009_0010),
+    implicitVr(0x0009_1001),
+    implicitVr(0x0008_0000),
+    implicitVr(0x0028_0106),
+  ]).toEqual(['OB|OW', 'LO', 'UN', 'UL', 'US|SS']);
 });
 
 test('transfer syntaxes and SOP classes are known by their UIDs', () => {

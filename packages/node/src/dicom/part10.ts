@@ -71,11 +71,18 @@ export interface Part10Start {
  */
 export function readPart10Start(bytes: Buffer, { ended = false }: { readonly ended?: boolean } = {}): Part10Start | 'need-more' {
   if (bytes.length < PREAMBLE_BYTES + 4 && !ended) return 'need-more';
-  const metaStart = bytes.toString('latin1', PREAMBLE_BYTES, PREAMBLE_BYTES + 4) === 'DICM' ? PREAMBLE_BYTES + 4 : bytes.toString('latin1', 0, 4) === 'DICM' ? 4 : 0;
+  const metaStart =
+    bytes.toString('latin1', PREAMBLE_BYTES, PREAMBLE_BYTES + 4) === 'DICM'
+      ? PREAMBLE_BYTES + 4
+      : bytes.toString('latin1', 0, 4) === 'DICM'
+        ? 4
+        : 0;
   const meta = readMeta(bytes, metaStart);
   if (meta === undefined) {
     if (!ended && bytes.length < metaStart + MAX_META_BYTES) return 'need-more';
-    throw bytes.length === 0 || metaStart === 0 ? notPart10() : new MeshError('INVALID_ARGUMENT', 'DICOM_TRUNCATED', 'The file ends within its meta information. Send it again in full.');
+    throw bytes.length === 0 || metaStart === 0
+      ? notPart10()
+      : new MeshError('INVALID_ARGUMENT', 'DICOM_TRUNCATED', 'The file ends within its meta information. Send it again in full.');
   }
   const stated = meta.values.get(0x0010);
   if (stated !== undefined) return start(meta, stated, false);
@@ -94,7 +101,9 @@ function start(meta: Meta, transferSyntaxUid: string, guessed: boolean): Part10S
   const sopClassUid = meta.values.get(0x0002);
   const sopInstanceUid = meta.values.get(0x0003);
   return {
-    metaEndOffset: meta.end, transferSyntaxUid, guessed,
+    metaEndOffset: meta.end,
+    transferSyntaxUid,
+    guessed,
     ...(sopClassUid === undefined ? {} : { sopClassUid }),
     ...(sopInstanceUid === undefined ? {} : { sopInstanceUid }),
   };
@@ -134,5 +143,9 @@ function guessSyntax(bytes: Buffer, at: number): string | undefined {
 }
 
 function notPart10(): MeshError {
-  return new MeshError('INVALID_ARGUMENT', 'DICOM_NOT_PART10', 'The bytes are not a DICOM file: no file meta information and no data element at the start.');
+  return new MeshError(
+    'INVALID_ARGUMENT',
+    'DICOM_NOT_PART10',
+    'The bytes are not a DICOM file: no file meta information and no data element at the start.',
+  );
 }

@@ -209,7 +209,9 @@ const OTHERS: readonly (readonly [string, string])[] = [
 ];
 
 const storage = new Map<string, string>([
-  ...STORAGE.trim().split('\n').map((line): [string, string] => [`${ARC}${line.slice(0, line.indexOf(' '))}`, line.slice(line.indexOf(' ') + 1)]),
+  ...STORAGE.trim()
+    .split('\n')
+    .map((line): [string, string] => [`${ARC}${line.slice(0, line.indexOf(' '))}`, line.slice(line.indexOf(' ') + 1)]),
   ...OTHERS,
 ]);
 
@@ -227,7 +229,9 @@ export function sopClassName(uid: string): string | undefined {
 }
 
 /** Query and retrieve services that stand in the storage arc: protocol approval and inventory. */
-const NOT_STORAGE: ReadonlySet<string> = new Set(['200.4', '200.5', '200.6', '201.2', '201.3', '201.4', '201.5', '201.6'].map((last) => ARC + last));
+const NOT_STORAGE: ReadonlySet<string> = new Set(
+  ['200.4', '200.5', '200.6', '201.2', '201.3', '201.4', '201.5', '201.6'].map((last) => ARC + last),
+);
 
 /** True for a listed storage class, and for a later one of the same arc, so that a new modality need not wait for this list. */
 export function isStorageSopClass(uid: string): boolean {

@@ -12,7 +12,10 @@ const STRICT_GB18030 = new TextDecoder('gb18030', { fatal: true });
 export function repairText(bytes: Buffer, declared: Coding): DecodedText | undefined {
   switch (declared) {
     case 'ascii':
-      return { text: strictUtf8(bytes) ?? strictGb18030(bytes, looksChinese) ?? strictGb18030(bytes, isMostlyPaired) ?? bytes.toString('latin1'), repaired: true };
+      return {
+        text: strictUtf8(bytes) ?? strictGb18030(bytes, looksChinese) ?? strictGb18030(bytes, isMostlyPaired) ?? bytes.toString('latin1'),
+        repaired: true,
+      };
     case 'latin1':
       return repaired(strictUtf8(bytes) ?? strictGb18030(bytes, looksChinese));
     case 'utf-8':
@@ -32,7 +35,8 @@ function repaired(text: string | undefined): DecodedText | undefined {
 function repairUtf8(bytes: Buffer): DecodedText | undefined {
   if (strictUtf8(bytes) !== undefined) return undefined;
   // A writer that cut the value at its maximal length may have cut a character: then all but the end is UTF-8.
-  for (let cut = 1; cut <= 3 && cut < bytes.length; cut++) if (strictUtf8(bytes.subarray(0, -cut)) !== undefined && (bytes.at(-cut) ?? 0) >= 0xc0) return undefined;
+  for (let cut = 1; cut <= 3 && cut < bytes.length; cut++)
+    if (strictUtf8(bytes.subarray(0, -cut)) !== undefined && (bytes.at(-cut) ?? 0) >= 0xc0) return undefined;
   return { text: strictGb18030(bytes, () => true) ?? bytes.toString('latin1'), repaired: true };
 }
 
@@ -54,7 +58,8 @@ function strictGb18030(bytes: Buffer, plausible: (bytes: Buffer) => boolean): st
   }
 }
 
-const isLetter = (byte: number | undefined): boolean => byte !== undefined && ((byte >= 0x41 && byte <= 0x5a) || (byte >= 0x61 && byte <= 0x7a));
+const isLetter = (byte: number | undefined): boolean =>
+  byte !== undefined && ((byte >= 0x41 && byte <= 0x5a) || (byte >= 0x61 && byte <= 0x7a));
 
 /**
  * True where the high bytes read as common Chinese rather than as accented letters: they stand in pairs of the GB 2312

@@ -13,10 +13,24 @@ export interface TransferSyntax {
 }
 
 const BASE = '1.2.840.10008.1.2';
-const native = (uid: string, name: string, explicitVr: boolean): TransferSyntax =>
-  ({ uid, name, explicitVr, littleEndian: true, deflated: false, encapsulated: false, lossy: false });
-const compressed = (suffix: string, name: string, kind: 'lossless' | 'lossy'): TransferSyntax =>
-  ({ uid: `${BASE}.${suffix}`, name, explicitVr: true, littleEndian: true, deflated: false, encapsulated: true, lossy: kind === 'lossy' });
+const native = (uid: string, name: string, explicitVr: boolean): TransferSyntax => ({
+  uid,
+  name,
+  explicitVr,
+  littleEndian: true,
+  deflated: false,
+  encapsulated: false,
+  lossy: false,
+});
+const compressed = (suffix: string, name: string, kind: 'lossless' | 'lossy'): TransferSyntax => ({
+  uid: `${BASE}.${suffix}`,
+  name,
+  explicitVr: true,
+  littleEndian: true,
+  deflated: false,
+  encapsulated: true,
+  lossy: kind === 'lossy',
+});
 
 /** Implicit VR Little Endian: what every DICOM system must speak. */
 export const IMPLICIT_VR_LITTLE_ENDIAN = BASE;

@@ -21,21 +21,39 @@ export function decodeValue(field: ValueField, onRepair: () => void): DicomJsonE
   const { vr } = field;
   if (field.start === field.end) return { vr };
   switch (vr) {
-    case 'LO': case 'SH': case 'UC':
+    case 'LO':
+    case 'SH':
+    case 'UC':
       return strings(vr, textOf(field, onRepair), trimBoth);
-    case 'AE': case 'AS': case 'CS': case 'DA': case 'DT': case 'TM':
+    case 'AE':
+    case 'AS':
+    case 'CS':
+    case 'DA':
+    case 'DT':
+    case 'TM':
       return strings(vr, field.bytes.toString('latin1', field.start, field.end), trimBoth);
     case 'UI':
       return strings(vr, field.bytes.toString('latin1', field.start, field.end), trimEnd);
-    case 'DS': case 'IS':
+    case 'DS':
+    case 'IS':
       return numberStrings(vr, field.bytes.toString('latin1', field.start, field.end));
-    case 'LT': case 'ST': case 'UT':
+    case 'LT':
+    case 'ST':
+    case 'UT':
       return oneText(vr, trimEnd(textOf(field, onRepair)));
     case 'UR':
       return oneText(vr, trimEnd(field.bytes.toString('latin1', field.start, field.end)));
     case 'PN':
       return personNames(textOf(field, onRepair));
-    case 'US': case 'SS': case 'UL': case 'SL': case 'FL': case 'FD': case 'SV': case 'UV': case 'AT':
+    case 'US':
+    case 'SS':
+    case 'UL':
+    case 'SL':
+    case 'FL':
+    case 'FD':
+    case 'SV':
+    case 'UV':
+    case 'AT':
       return binaryNumbers(field);
     default:
       return { vr, InlineBinary: littleEndianBytes(field).toString('base64') };
@@ -120,15 +138,24 @@ function binaryNumbers(field: ValueField): DicomJsonElement {
 
 function binaryNumber({ vr, bytes, littleEndian }: ValueField, at: number): DicomJsonValue {
   switch (vr) {
-    case 'US': return littleEndian ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at);
-    case 'SS': return littleEndian ? bytes.readInt16LE(at) : bytes.readInt16BE(at);
-    case 'UL': return littleEndian ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at);
-    case 'SL': return littleEndian ? bytes.readInt32LE(at) : bytes.readInt32BE(at);
-    case 'FL': return finite(littleEndian ? bytes.readFloatLE(at) : bytes.readFloatBE(at));
-    case 'FD': return finite(littleEndian ? bytes.readDoubleLE(at) : bytes.readDoubleBE(at));
-    case 'SV': return wide(littleEndian ? bytes.readBigInt64LE(at) : bytes.readBigInt64BE(at));
-    case 'UV': return wide(littleEndian ? bytes.readBigUInt64LE(at) : bytes.readBigUInt64BE(at));
-    default: return tagText(readTag(bytes, at, littleEndian));
+    case 'US':
+      return littleEndian ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at);
+    case 'SS':
+      return littleEndian ? bytes.readInt16LE(at) : bytes.readInt16BE(at);
+    case 'UL':
+      return littleEndian ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at);
+    case 'SL':
+      return littleEndian ? bytes.readInt32LE(at) : bytes.readInt32BE(at);
+    case 'FL':
+      return finite(littleEndian ? bytes.readFloatLE(at) : bytes.readFloatBE(at));
+    case 'FD':
+      return finite(littleEndian ? bytes.readDoubleLE(at) : bytes.readDoubleBE(at));
+    case 'SV':
+      return wide(littleEndian ? bytes.readBigInt64LE(at) : bytes.readBigInt64BE(at));
+    case 'UV':
+      return wide(littleEndian ? bytes.readBigUInt64LE(at) : bytes.readBigUInt64BE(at));
+    default:
+      return tagText(readTag(bytes, at, littleEndian));
   }
 }
 

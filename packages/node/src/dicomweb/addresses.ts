@@ -9,6 +9,9 @@ export function baseUrlOf(request: FastifyRequest): string {
 }
 
 /** Address of an instance. */
-export function instanceUrl(baseUrl: string, instance: { readonly studyInstanceUid: string; readonly seriesInstanceUid: string; readonly sopInstanceUid: string }): string {
+export function instanceUrl(
+  baseUrl: string,
+  instance: { readonly studyInstanceUid: string; readonly seriesInstanceUid: string; readonly sopInstanceUid: string },
+): string {
   return `${baseUrl}/studies/${instance.studyInstanceUid}/series/${instance.seriesInstanceUid}/instances/${instance.sopInstanceUid}`;
 }

@@ -32,8 +32,16 @@ export function servedTransferSyntax(row: InstanceRow, coercion: Coercion | unde
  * A Part 10 file of an instance: our prefix and the stored data set bytes, or those with a rewritten header where a
  * copy is served under a local patient. Pixel data is streamed.
  */
-export async function* part10File({ studies, memory }: DataSetSource, row: InstanceRow, coercion: Coercion | undefined): AsyncGenerator<Buffer> {
-  const prefix = part10Prefix({ sopClassUid: row.sopClassUid, sopInstanceUid: row.sopInstanceUid, transferSyntaxUid: servedTransferSyntax(row, coercion) });
+export async function* part10File(
+  { studies, memory }: DataSetSource,
+  row: InstanceRow,
+  coercion: Coercion | undefined,
+): AsyncGenerator<Buffer> {
+  const prefix = part10Prefix({
+    sopClassUid: row.sopClassUid,
+    sopInstanceUid: row.sopInstanceUid,
+    transferSyntaxUid: servedTransferSyntax(row, coercion),
+  });
   if (coercion === undefined) {
     yield prefix;
     yield* studies.openDataSet(row) as AsyncIterable<Buffer>;
@@ -51,7 +59,8 @@ export async function* part10File({ studies, memory }: DataSetSource, row: Insta
   } finally {
     header.release();
   }
-  if (pixels !== undefined) yield* studies.openDataSet(row, { offset: headerLength, length: row.bytes - headerLength }) as AsyncIterable<Buffer>;
+  if (pixels !== undefined)
+    yield* studies.openDataSet(row, { offset: headerLength, length: row.bytes - headerLength }) as AsyncIterable<Buffer>;
 }
 
 /** Bytes of the file that {@link part10File} gives without a coercion. */
@@ -63,8 +72,12 @@ export function part10Length(row: InstanceRow): number {
  * Random access to a data set, in the bytes that its header JSON counts: inflated where it is deflated.
  * `release` when nothing is read any more.
  */
-export async function dataSetReader(source: DataSetSource, row: InstanceRow): Promise<{ readonly read: ReadAt; readonly release: () => void }> {
-  if (!encodingOf(row.transferSyntaxUid).deflated) return { read: (offset, length) => source.studies.readDataSet(row, offset, length), release: () => undefined };
+export async function dataSetReader(
+  source: DataSetSource,
+  row: InstanceRow,
+): Promise<{ readonly read: ReadAt; readonly release: () => void }> {
+  if (!encodingOf(row.transferSyntaxUid).deflated)
+    return { read: (offset, length) => source.studies.readDataSet(row, offset, length), release: () => undefined };
   const { bytes, release } = await inflated(source, row);
   return { read: async (offset, length) => bytes.subarray(offset, offset + length), release };
 }
@@ -115,5 +128,6 @@ async function inflated({ studies, memory }: DataSetSource, row: InstanceRow): P
 }
 
 function assertHoldable(length: number): void {
-  if (length > MAX_HELD_BYTES) throw new MeshError('RESOURCE_EXHAUSTED', 'HEADER_TOO_LARGE', 'This object is too large to be served under the local patient id.');
+  if (length > MAX_HELD_BYTES)
+    throw new MeshError('RESOURCE_EXHAUSTED', 'HEADER_TOO_LARGE', 'This object is too large to be served under the local patient id.');
 }

@@ -13,15 +13,21 @@ import { mountWado } from './wado-rs.ts';
 
 /** The DICOMweb door (PS3.18 10): STOW-RS, QIDO-RS and WADO-RS under `/dicomweb`. */
 export function dicomwebDoor(parts: DicomwebParts): Door {
-  const reading = { ...parts, memory: openMemoryBudget({ totalBytes: READ_MEMORY_BYTES, waitMs: 30_000, clock: parts.clock ?? systemClock }) };
+  const reading = {
+    ...parts,
+    memory: openMemoryBudget({ totalBytes: READ_MEMORY_BYTES, waitMs: 30_000, clock: parts.clock ?? systemClock }),
+  };
   return async (app) => {
     await app.register(async (scope) => mountStow(scope, parts), { prefix: DICOMWEB_PATH });
-    await app.register(async (scope) => {
-      mountQido(scope, parts);
-      mountWado(scope, reading);
-      mountMetadata(scope, parts);
-      mountFrames(scope, reading);
-      mountRendered(scope, reading);
-    }, { prefix: DICOMWEB_PATH });
+    await app.register(
+      async (scope) => {
+        mountQido(scope, parts);
+        mountWado(scope, reading);
+        mountMetadata(scope, parts);
+        mountFrames(scope, reading);
+        mountRendered(scope, reading);
+      },
+      { prefix: DICOMWEB_PATH },
+    );
   };
 }

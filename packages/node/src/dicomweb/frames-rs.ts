@@ -30,7 +30,8 @@ const CHUNK_BYTES = 1024 * 1024;
 export function mountFrames(app: FastifyInstance, parts: ReadingParts): void {
   const config = { policy: 'clinical-read' } as const;
   app.get<{ Params: InstanceParams & { frames: string } }>(`${INSTANCE}/frames/:frames`, { config }, async (request, reply) =>
-    sendFrames(parts, await heldInstance(parts, request.params), parseFrameList(request.params.frames), request, reply));
+    sendFrames(parts, await heldInstance(parts, request.params), parseFrameList(request.params.frames), request, reply),
+  );
   app.get<{ Params: InstanceParams & { reference: string } }>(`${INSTANCE}/bulkdata/:reference`, { config }, async (request, reply) => {
     const held = await heldInstance(parts, request.params);
     if (request.params.reference.toUpperCase() === TAG.PixelData) return sendFrames(parts, held, 'all', request, reply);
@@ -44,12 +45,17 @@ export function mountFrames(app: FastifyInstance, parts: ReadingParts): void {
  */
 export function parseFrameList(text: string): number[] {
   const list = text.split(',');
-  if (list.length > MAX_LISTED_FRAMES || list.some((one) => !/^[1-9]\d{0,8}$/.test(one.trim()))) throw new MeshError('INVALID_ARGUMENT', 'FRAME_LIST_INVALID', 'A list of frames is numbers from 1, separated by commas.');
+  if (list.length > MAX_LISTED_FRAMES || list.some((one) => !/^[1-9]\d{0,8}$/.test(one.trim())))
+    throw new MeshError('INVALID_ARGUMENT', 'FRAME_LIST_INVALID', 'A list of frames is numbers from 1, separated by commas.');
   return list.map(Number);
 }
 
 /** The frames of an instance, and its header, until the answer is over. Offsets are found without reading pixels. */
-export async function framesOf(parts: ReadingParts, { instance }: HeldInstance, reply: FastifyReply): Promise<{ header: DicomJson; frames: Frames; read: ReadAt }> {
+export async function framesOf(
+  parts: ReadingParts,
+  { instance }: HeldInstance,
+  reply: FastifyReply,
+): Promise<{ header: DicomJson; frames: Frames; read: ReadAt }> {
   const header = await parts.store.studies.header(instance.sopInstanceUid);
   const read = await readUntilAnswered(parts, instance, reply);
   return { header, read, frames: await openFrames({ dataset: header, transferSyntaxUid: instance.transferSyntaxUid, read }) };
@@ -62,25 +68,40 @@ async function readUntilAnswered(parts: ReadingParts, instance: HeldInstance['in
   return read;
 }
 
-async function sendFrames(parts: ReadingParts, held: HeldInstance, asked: readonly number[] | 'all', request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+async function sendFrames(
+  parts: ReadingParts,
+  held: HeldInstance,
+  asked: readonly number[] | 'all',
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
   const { instance } = held;
   const opened = await framesOf(parts, held, reply);
   const { encapsulated, count } = opened.frames;
-  if (asked === 'all' && count > MAX_ALL_FRAMES) throw new MeshError('RESOURCE_EXHAUSTED', 'FRAMES_TOO_MANY', `The object has ${count} frames, more than are given at once. Ask for them by number, some at a time.`);
+  if (asked === 'all' && count > MAX_ALL_FRAMES)
+    throw new MeshError(
+      'RESOURCE_EXHAUSTED',
+      'FRAMES_TOO_MANY',
+      `The object has ${count} frames, more than are given at once. Ask for them by number, some at a time.`,
+    );
   const numbers = (): Iterable<number> => (asked === 'all' ? upTo(count) : asked);
   // Told before the first byte leaves, not in the middle of an answer. Native frames lie one behind the other: the last tells of all.
   for (const number of asked === 'all' && !encapsulated ? [count] : numbers()) await opened.frames.place(number);
   const type = encapsulated ? frameMediaType(instance.transferSyntaxUid) : OCTET_STREAM;
   const transferSyntaxUid = encapsulated ? instance.transferSyntaxUid : EXPLICIT_VR_LITTLE_ENDIAN;
   const packing = chooseStored(acceptOf(request), [{ type, transferSyntaxUid }], (asked === 'all' ? count : asked.length) > 1);
-  if (isUnchanged(request, reply, entityTag([instance], undefined, 'frames', asked === 'all' ? asked : asked.join(',')))) return reply.send();
+  if (isUnchanged(request, reply, entityTag([instance], undefined, 'frames', asked === 'all' ? asked : asked.join(','))))
+    return reply.send();
   await parts.onRead?.({ kind: 'view', transaction: 'frames', studyInstanceUid: instance.studyInstanceUid, instances: 1, request });
   const body = (number: number): AsyncGenerator<Buffer> => frameBytes(opened, number);
   const partType = `${type}; transfer-syntax=${transferSyntaxUid}`;
   const [only] = numbers();
   if (packing === 'single' && only !== undefined) return sendStream(request, reply.type(partType), body(only));
   const url = `${instanceUrl(baseUrlOf(request), instance)}/frames`;
-  const answer = writeMultipart(type, partsOf(numbers(), (number) => ({ type: partType, location: `${url}/${number}`, body: body(number) })));
+  const answer = writeMultipart(
+    type,
+    partsOf(numbers(), (number) => ({ type: partType, location: `${url}/${number}`, body: body(number) })),
+  );
   return sendStream(request, reply.type(answer.contentType), answer.bytes);
 }
 
@@ -94,24 +115,38 @@ function* partsOf(numbers: Iterable<number>, part: (number: number) => OutgoingP
 }
 
 /** One frame as stored, in pieces; native pixels leave as little endian whatever they are stored in. */
-async function* frameBytes(opened: { frames: Frames; read: (offset: number, length: number) => Promise<Buffer> }, number: number): AsyncGenerator<Buffer> {
+async function* frameBytes(
+  opened: { frames: Frames; read: (offset: number, length: number) => Promise<Buffer> },
+  number: number,
+): AsyncGenerator<Buffer> {
   const place = await opened.frames.place(number);
   if (place.bitOffset !== 0 || opened.frames.swappedBytes > 1) {
     yield await opened.frames.read(number);
     return;
   }
   for (const range of place.ranges) {
-    for (let at = 0; at < range.length; at += CHUNK_BYTES) yield await opened.read(range.offset + at, Math.min(CHUNK_BYTES, range.length - at));
+    for (let at = 0; at < range.length; at += CHUNK_BYTES)
+      yield await opened.read(range.offset + at, Math.min(CHUNK_BYTES, range.length - at));
   }
 }
 
-async function sendBulk(parts: ReadingParts, held: HeldInstance, reference: string, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+async function sendBulk(
+  parts: ReadingParts,
+  held: HeldInstance,
+  reference: string,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
   const { instance } = held;
   const match = /^(\d{1,15})-(\d{1,15})$/.exec(reference);
   const place = { offset: Number(match?.[1] ?? 0), length: Number(match?.[2] ?? 0) };
   // Only what the metadata points at: other ranges would show what a copy is not served with.
   if (match === null || !bulkReferences(await parts.store.studies.header(instance.sopInstanceUid)).has(bulkUri(place))) {
-    throw new MeshError('NOT_FOUND', 'BULK_DATA_UNKNOWN', 'This instance has no bulk data at this address. Take the address from its metadata.');
+    throw new MeshError(
+      'NOT_FOUND',
+      'BULK_DATA_UNKNOWN',
+      'This instance has no bulk data at this address. Take the address from its metadata.',
+    );
   }
   const packing = chooseStored(acceptOf(request), [{ type: OCTET_STREAM, transferSyntaxUid: instance.transferSyntaxUid }], false);
   if (isUnchanged(request, reply, entityTag([instance], undefined, 'bulk', reference))) return reply.send();
@@ -121,6 +156,8 @@ async function sendBulk(parts: ReadingParts, held: HeldInstance, reference: stri
     for (let at = 0; at < place.length; at += CHUNK_BYTES) yield await read(place.offset + at, Math.min(CHUNK_BYTES, place.length - at));
   })();
   if (packing === 'single') return sendStream(request, reply.type(OCTET_STREAM), bytes);
-  const answer = writeMultipart(OCTET_STREAM, [{ type: OCTET_STREAM, location: `${instanceUrl(baseUrlOf(request), instance)}/bulkdata/${reference}`, body: bytes }]);
+  const answer = writeMultipart(OCTET_STREAM, [
+    { type: OCTET_STREAM, location: `${instanceUrl(baseUrlOf(request), instance)}/bulkdata/${reference}`, body: bytes },
+  ]);
   return sendStream(request, reply.type(answer.contentType), answer.bytes);
 }

@@ -36,12 +36,14 @@ export function parseMediaType(text: string): MediaType | undefined {
  * quality 0 stay in the list, at its end.
  */
 export function parseAccept(header: string | undefined): AcceptedRange[] {
-  const ranges = splitOutsideQuotes(header ?? '', ',').slice(0, MAX_RANGES).flatMap((text) => {
-    const media = parseMediaType(text);
-    if (media === undefined) return [];
-    const q = Number(media.parameters.get('q') ?? '1');
-    return [{ ...media, quality: q >= 0 && q <= 1 ? q : 0 }];
-  });
+  const ranges = splitOutsideQuotes(header ?? '', ',')
+    .slice(0, MAX_RANGES)
+    .flatMap((text) => {
+      const media = parseMediaType(text);
+      if (media === undefined) return [];
+      const q = Number(media.parameters.get('q') ?? '1');
+      return [{ ...media, quality: q >= 0 && q <= 1 ? q : 0 }];
+    });
   if (ranges.length === 0) return [{ type: '*/*', parameters: new Map(), quality: 1 }];
   // Array sort is stable: equal qualities keep the client's order.
   return ranges.sort((a, b) => b.quality - a.quality);

@@ -23,7 +23,15 @@ interface Waiter {
 }
 
 /** @param options.waitMs longest wait of one request */
-export function openMemoryBudget({ totalBytes, waitMs, clock }: { readonly totalBytes: number; readonly waitMs: number; readonly clock: Clock }): MemoryBudget {
+export function openMemoryBudget({
+  totalBytes,
+  waitMs,
+  clock,
+}: {
+  readonly totalBytes: number;
+  readonly waitMs: number;
+  readonly clock: Clock;
+}): MemoryBudget {
   let freeBytes = totalBytes;
   const waiting: Waiter[] = [];
   const giveBack = (bytes: number): void => {
@@ -72,5 +80,9 @@ export function openMemoryBudget({ totalBytes, waitMs, clock }: { readonly total
 }
 
 function busy(): MeshError {
-  return new MeshError('RESOURCE_EXHAUSTED', 'MEMORY_BUSY', 'Too many large objects are being prepared at this moment. Ask again in a minute.');
+  return new MeshError(
+    'RESOURCE_EXHAUSTED',
+    'MEMORY_BUSY',
+    'Too many large objects are being prepared at this moment. Ask again in a minute.',
+  );
 }

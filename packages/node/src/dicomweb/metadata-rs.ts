@@ -20,19 +20,36 @@ const AVAILABLE_TRANSFER_SYNTAX_UID = '00083002';
 
 /** Retrieve transaction for metadata (PS3.18 10.4.1.1.2): headers as DICOM JSON, long values as BulkDataURI. */
 export function mountMetadata(app: FastifyInstance, parts: DicomwebParts): void {
-  for (const url of ['/studies/:study/metadata', '/studies/:study/series/:series/metadata', '/studies/:study/series/:series/instances/:instance/metadata']) {
-    app.get<{ Params: ResourceParams }>(url, { config: { policy: 'clinical-read' } }, (request, reply) => metadata(parts, request, reply, request.params));
+  for (const url of [
+    '/studies/:study/metadata',
+    '/studies/:study/series/:series/metadata',
+    '/studies/:study/series/:series/instances/:instance/metadata',
+  ]) {
+    app.get<{ Params: ResourceParams }>(url, { config: { policy: 'clinical-read' } }, (request, reply) =>
+      metadata(parts, request, reply, request.params),
+    );
   }
 }
 
 async function metadata(parts: DicomwebParts, request: FastifyRequest, reply: FastifyReply, params: ResourceParams): Promise<FastifyReply> {
   if (chooseType(acceptOf(request), [DICOM_JSON, 'application/json']) === undefined) {
-    throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'Metadata comes as application/dicom+json; the Accept header does not allow it.');
+    throw new HttpStatusError(
+      406,
+      'INVALID_ARGUMENT',
+      'NOT_ACCEPTABLE',
+      'Metadata comes as application/dicom+json; the Accept header does not allow it.',
+    );
   }
   const held = await heldInstances(parts, params);
   const baseUrl = baseUrlOf(request);
   if (isUnchanged(request, reply, entityTag(held.instances, held.coercion, 'metadata', baseUrl))) return reply.send();
-  await parts.onRead?.({ kind: 'view', transaction: 'metadata', studyInstanceUid: held.study.studyInstanceUid, instances: held.instances.length, request });
+  await parts.onRead?.({
+    kind: 'view',
+    transaction: 'metadata',
+    studyInstanceUid: held.study.studyInstanceUid,
+    instances: held.instances.length,
+    request,
+  });
   return sendStream(request, reply.type(DICOM_JSON), jsonArray(parts, held, baseUrl));
 }
 
@@ -40,7 +57,12 @@ async function* jsonArray(parts: DicomwebParts, held: HeldInstances, baseUrl: st
   let separator = '[';
   for (let from = 0; from < held.instances.length; from += HEADER_BATCH) {
     const rows = held.instances.slice(from, from + HEADER_BATCH);
-    const headers = new Map((await parts.store.studies.headers(rows.map((row) => row.sopInstanceUid))).map(({ sopInstanceUid, header }) => [sopInstanceUid, header]));
+    const headers = new Map(
+      (await parts.store.studies.headers(rows.map((row) => row.sopInstanceUid))).map(({ sopInstanceUid, header }) => [
+        sopInstanceUid,
+        header,
+      ]),
+    );
     let text = '';
     for (const row of rows) {
       const header = headers.get(row.sopInstanceUid);
@@ -67,8 +89,12 @@ function withAddresses(dataset: DicomJson, url: string): DicomJson {
 }
 
 function elementWithAddress(tag: string, element: DicomJsonElement, url: string): DicomJsonElement {
-  if (element.vr === 'SQ' && element.Value !== undefined) return { vr: 'SQ', Value: element.Value.map((item) => withAddresses(item as DicomJson, url)) };
+  if (element.vr === 'SQ' && element.Value !== undefined)
+    return { vr: 'SQ', Value: element.Value.map((item) => withAddresses(item as DicomJson, url)) };
   const place = element.BulkDataURI === undefined ? undefined : parseBulkUri(element.BulkDataURI);
   if (place === undefined) return element;
-  return { vr: element.vr, BulkDataURI: tag === TAG.PixelData ? `${url}/bulkdata/${tag}` : `${url}/bulkdata/${place.offset}-${place.length}` };
+  return {
+    vr: element.vr,
+    BulkDataURI: tag === TAG.PixelData ? `${url}/bulkdata/${tag}` : `${url}/bulkdata/${place.offset}-${place.length}`,
+  };
 }

@@ -1,7 +1,10 @@
 import { expect, test } from '@jest/globals';
 import { readMultipart, type MultipartLimits } from './multipart-reader.ts';
 
-interface Read { headers: Record<string, string>; body: string }
+interface Read {
+  headers: Record<string, string>;
+  body: string;
+}
 
 /** Feeds the text in pieces of one size and collects what comes out. */
 async function read(text: string | Buffer, boundary: string, pieceBytes: number, limits?: MultipartLimits): Promise<Read[]> {
@@ -21,7 +24,21 @@ async function read(text: string | Buffer, boundary: string, pieceBytes: number,
 const SIZES = [1, 2, 3, 7, 64, 100_000];
 
 test('parts are told apart however the bytes are cut, and boundary look-alikes stay content', async () => {
-  const bodies = ['', 'a', ' --B', '\r\n--', '\r\n--Bx', '\r\n--B -\r\n', 'x--B\r\ny', '\n--B\r\n is content where lines end in CRLF', '\r', '\n', '\r\n', '\r\n--B\r', 'end\r'];
+  const bodies = [
+    '',
+    'a',
+    ' --B',
+    '\r\n--',
+    '\r\n--Bx',
+    '\r\n--B -\r\n',
+    'x--B\r\ny',
+    '\n--B\r\n is content where lines end in CRLF',
+    '\r',
+    '\n',
+    '\r\n',
+    '\r\n--B\r',
+    'end\r',
+  ];
   const text = `preamble\r\nmore\r\n--B \t\r\nContent-Type: application/dicom\r\nX-Long: a\r\n b\r\n\r\n${bodies.join('\r\n--B\r\n\r\n')}\r\n--B--\r\nepilogue --B`;
   for (const size of SIZES) {
     const parts = await read(text, 'B', size);
@@ -32,7 +49,10 @@ test('parts are told apart however the bytes are cut, and boundary look-alikes s
 
 test('lines that end in LF alone, no preamble, no epilogue, and an empty body without its own line break are understood', async () => {
   for (const size of SIZES) {
-    expect((await read('--B\nContent-Type: a/b\n\none\r\n--B\n\ntwo\n--B--', 'B', size)).map((part) => part.body)).toEqual(['one\r', 'two']);
+    expect((await read('--B\nContent-Type: a/b\n\none\r\n--B\n\ntwo\n--B--', 'B', size)).map((part) => part.body)).toEqual([
+      'one\r',
+      'two',
+    ]);
     expect((await read('\r\n--B\r\n\r\n--B\r\nA: b\r\n\r\n--B--', 'B', size)).map((part) => part.body)).toEqual(['', '']);
     expect(await read('--B--', 'B', size)).toEqual([]);
   }
@@ -40,7 +60,8 @@ test('lines that end in LF alone, no preamble, no epilogue, and an empty body wi
 
 test('what ends early, never begins or grows without end is refused', async () => {
   const refused = async (text: string | Buffer, reason: string, limits?: MultipartLimits): Promise<void> => {
-    for (const size of [5, 100_000]) await expect(read(text, 'B', size, limits)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', reason });
+    for (const size of [5, 100_000])
+      await expect(read(text, 'B', size, limits)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', reason });
   };
   await refused('--B\r\n\r\nhalf', 'MULTIPART_TRUNCATED');
   await refused('--B\r\n\r\nhalf\r\n--B', 'MULTIPART_TRUNCATED');
@@ -50,7 +71,11 @@ test('what ends early, never begins or grows without end is refused', async () =
   await refused('x'.repeat(100_000), 'MULTIPART_NO_BOUNDARY');
   await refused(`--B\r\nX: ${'y'.repeat(20_000)}`, 'MULTIPART_HEADER_TOO_LONG');
   await refused(`--B\r\n${'X: y\r\n'.repeat(5_000)}`, 'MULTIPART_HEADER_TOO_LONG');
-  await refused('--B\r\n\r\na\r\n--B\r\n\r\nb\r\n--B--', 'MULTIPART_TOO_MANY_PARTS', { partHeaderBytes: 100, preambleBytes: 100, parts: 1 });
+  await refused('--B\r\n\r\na\r\n--B\r\n\r\nb\r\n--B--', 'MULTIPART_TOO_MANY_PARTS', {
+    partHeaderBytes: 100,
+    preambleBytes: 100,
+    parts: 1,
+  });
 });
 
 test('a part whose body is left unread is passed over', async () => {

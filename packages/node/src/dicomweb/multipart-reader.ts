@@ -33,11 +33,16 @@ export function isBoundary(text: string): boolean {
  * that ends lines with LF alone is understood; where the first boundary line ended in CRLF all must.
  * @throws MeshError INVALID_ARGUMENT / MULTIPART_TRUNCATED | MULTIPART_HEADER_TOO_LONG | MULTIPART_TOO_MANY_PARTS | MULTIPART_NO_BOUNDARY
  */
-export async function* readMultipart(source: AsyncIterable<Buffer>, boundary: string, limits: MultipartLimits = MULTIPART_LIMITS): AsyncGenerator<MultipartPart, void, undefined> {
+export async function* readMultipart(
+  source: AsyncIterable<Buffer>,
+  boundary: string,
+  limits: MultipartLimits = MULTIPART_LIMITS,
+): AsyncGenerator<MultipartPart, void, undefined> {
   const scanner = new Scanner(source, `--${boundary}`);
   if ((await scanner.skipPreamble(limits.preambleBytes)) === 'last') return;
   for (let count = 1; ; count += 1) {
-    if (count > limits.parts) throw broken('MULTIPART_TOO_MANY_PARTS', `The request has more than ${limits.parts} parts. Send it in smaller requests.`);
+    if (count > limits.parts)
+      throw broken('MULTIPART_TOO_MANY_PARTS', `The request has more than ${limits.parts} parts. Send it in smaller requests.`);
     const headers = await scanner.headers(limits.partHeaderBytes);
     let end: BodyEnd | undefined;
     const body = (async function* (): AsyncGenerator<Buffer, void, undefined> {
@@ -82,9 +87,11 @@ class Scanner {
         this.#held = this.#held.subarray(found.after);
         return found.line;
       }
-      if (passed + this.#held.length > limitBytes) throw broken('MULTIPART_NO_BOUNDARY', 'The boundary that the Content-Type names does not occur at the start of the body.');
+      if (passed + this.#held.length > limitBytes)
+        throw broken('MULTIPART_NO_BOUNDARY', 'The boundary that the Content-Type names does not occur at the start of the body.');
       if (found === undefined) passed += this.#release(this.#tailFrom()).length;
-      if (!(await this.#more())) throw broken('MULTIPART_NO_BOUNDARY', 'The boundary that the Content-Type names does not occur in the body.');
+      if (!(await this.#more()))
+        throw broken('MULTIPART_NO_BOUNDARY', 'The boundary that the Content-Type names does not occur in the body.');
     }
   }
 

@@ -24,7 +24,10 @@ export function writeMultipart(type: string, parts: AsyncIterable<OutgoingPart> 
 async function* pack(boundary: string, parts: AsyncIterable<OutgoingPart> | Iterable<OutgoingPart>): AsyncGenerator<Buffer> {
   let lead = '';
   for await (const part of parts) {
-    const head = Buffer.from(`${lead}--${boundary}\r\nContent-Type: ${part.type}\r\n${part.location === undefined ? '' : `Content-Location: ${part.location}\r\n`}\r\n`, 'latin1');
+    const head = Buffer.from(
+      `${lead}--${boundary}\r\nContent-Type: ${part.type}\r\n${part.location === undefined ? '' : `Content-Location: ${part.location}\r\n`}\r\n`,
+      'latin1',
+    );
     let isBegun = false;
     for await (const chunk of part.body) {
       // Not before the part's first bytes are there: what the first part cannot give is then an answer of its own.

@@ -19,7 +19,21 @@ export interface QidoQuery {
 /** Rows of one answer at most, and where the client states no limit. */
 export const QIDO_LIMITS = { rows: 5_000, defaultRows: 1_000, parameters: 200, valueCharacters: 16_384, uids: 1_000 } as const;
 
-const STUDY_KEYS = [TAG.StudyDate, TAG.StudyTime, TAG.AccessionNumber, TAG.ModalitiesInStudy, TAG.ReferringPhysicianName, TAG.PatientName, TAG.PatientID, TAG.IssuerOfPatientID, TAG.PatientBirthDate, TAG.PatientSex, TAG.StudyInstanceUID, TAG.StudyID, TAG.StudyDescription] as const;
+const STUDY_KEYS = [
+  TAG.StudyDate,
+  TAG.StudyTime,
+  TAG.AccessionNumber,
+  TAG.ModalitiesInStudy,
+  TAG.ReferringPhysicianName,
+  TAG.PatientName,
+  TAG.PatientID,
+  TAG.IssuerOfPatientID,
+  TAG.PatientBirthDate,
+  TAG.PatientSex,
+  TAG.StudyInstanceUID,
+  TAG.StudyID,
+  TAG.StudyDescription,
+] as const;
 const SERIES_KEYS = [TAG.Modality, TAG.SeriesInstanceUID, TAG.SeriesNumber, TAG.SeriesDescription, TAG.BodyPartExamined] as const;
 const INSTANCE_KEYS = [TAG.SOPClassUID, TAG.SOPInstanceUID, TAG.InstanceNumber] as const;
 const KEYS: Readonly<Record<QidoLevel, ReadonlySet<string>>> = {
@@ -35,7 +49,8 @@ const KEYS: Readonly<Record<QidoLevel, ReadonlySet<string>>> = {
  */
 export function parseQidoQuery(search: string, level: QidoLevel): QidoQuery {
   const parameters = [...new URLSearchParams(search)];
-  if (parameters.length > QIDO_LIMITS.parameters) throw new MeshError('INVALID_ARGUMENT', 'QUERY_TOO_LONG', `A search takes at most ${QIDO_LIMITS.parameters} parameters.`);
+  if (parameters.length > QIDO_LIMITS.parameters)
+    throw new MeshError('INVALID_ARGUMENT', 'QUERY_TOO_LONG', `A search takes at most ${QIDO_LIMITS.parameters} parameters.`);
   const matches = new Map<string, string>();
   const includeTags = new Set<string>();
   let includeAll = false;
@@ -62,7 +77,10 @@ export function parseQidoQuery(search: string, level: QidoLevel): QidoQuery {
         if (flag(name, value)) throw new MeshError('INVALID_ARGUMENT', 'QUERY_VALUE_INVALID', `This node does not offer ${name}.`);
         break;
       case 'includefield':
-        for (const field of value.split(',').map((text) => text.trim()).filter((text) => text !== '')) {
+        for (const field of value
+          .split(',')
+          .map((text) => text.trim())
+          .filter((text) => text !== '')) {
           if (field === 'all') includeAll = true;
           else includeTags.add(attribute(field));
         }
@@ -87,8 +105,12 @@ export interface ValueRange {
  * @throws MeshError INVALID_ARGUMENT / QUERY_VALUE_INVALID
  */
 export function uidList(tag: string, value: string): string[] {
-  const uids = value.split(/[,\\]/).map((uid) => uid.trim()).filter((uid) => uid !== '');
-  if (uids.length > QIDO_LIMITS.uids || uids.some((uid) => !/^[0-9.]{1,64}$/.test(uid))) throw invalidValue(tag, 'digits and dots, 1 to 64 characters; several are separated by commas');
+  const uids = value
+    .split(/[,\\]/)
+    .map((uid) => uid.trim())
+    .filter((uid) => uid !== '');
+  if (uids.length > QIDO_LIMITS.uids || uids.some((uid) => !/^[0-9.]{1,64}$/.test(uid)))
+    throw invalidValue(tag, 'digits and dots, 1 to 64 characters; several are separated by commas');
   return uids;
 }
 
@@ -121,14 +143,21 @@ function range(tag: string, value: string, shape: RegExp, words: string): ValueR
 function addMatch(matches: Map<string, string>, tag: string, value: string, level: QidoLevel): void {
   const name = keywordOfTag(tag) ?? tag;
   if (!KEYS[level].has(tag)) {
-    throw new MeshError('INVALID_ARGUMENT', 'ATTRIBUTE_NOT_SEARCHABLE', `This node cannot search ${level === 'study' ? 'studies' : level === 'series' ? 'series' : 'instances'} by ${name}.`, { details: { attribute: name } });
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'ATTRIBUTE_NOT_SEARCHABLE',
+      `This node cannot search ${level === 'study' ? 'studies' : level === 'series' ? 'series' : 'instances'} by ${name}.`,
+      { details: { attribute: name } },
+    );
   }
-  if (value.length > QIDO_LIMITS.valueCharacters) throw new MeshError('INVALID_ARGUMENT', 'QUERY_TOO_LONG', `The value for ${name} is too long.`, { details: { attribute: name } });
+  if (value.length > QIDO_LIMITS.valueCharacters)
+    throw new MeshError('INVALID_ARGUMENT', 'QUERY_TOO_LONG', `The value for ${name} is too long.`, { details: { attribute: name } });
   // An empty value matches everything (PS3.4 C.2.2.2.3).
   if (value.trim() === '') return;
   const before = matches.get(tag);
   const isList = dictionaryEntry(Number.parseInt(tag, 16))?.vr === 'UI' || tag === TAG.ModalitiesInStudy;
-  if (before !== undefined && !isList) throw new MeshError('INVALID_ARGUMENT', 'QUERY_VALUE_INVALID', `${name} is given twice.`, { details: { attribute: name } });
+  if (before !== undefined && !isList)
+    throw new MeshError('INVALID_ARGUMENT', 'QUERY_VALUE_INVALID', `${name} is given twice.`, { details: { attribute: name } });
   matches.set(tag, before === undefined ? value.trim() : `${before},${value.trim()}`);
 }
 
@@ -136,11 +165,17 @@ function attribute(id: string): string {
   // A path into a sequence (`00400275.00400009`) names its first element; we search none inside sequences.
   const tag = id.includes('.') ? undefined : tagOfAttributeId(id);
   if (tag !== undefined) return tag;
-  throw new MeshError('INVALID_ARGUMENT', 'ATTRIBUTE_UNKNOWN', 'The search names an attribute that DICOM does not know. Use a keyword such as PatientID, or a tag such as 00100020.', { details: { attribute: id.slice(0, 64) } });
+  throw new MeshError(
+    'INVALID_ARGUMENT',
+    'ATTRIBUTE_UNKNOWN',
+    'The search names an attribute that DICOM does not know. Use a keyword such as PatientID, or a tag such as 00100020.',
+    { details: { attribute: id.slice(0, 64) } },
+  );
 }
 
 function wholeNumber(name: string, value: string): number {
-  if (!/^\d{1,9}$/.test(value)) throw new MeshError('INVALID_ARGUMENT', 'QUERY_VALUE_INVALID', `${name} must be a whole number.`, { details: { attribute: name } });
+  if (!/^\d{1,9}$/.test(value))
+    throw new MeshError('INVALID_ARGUMENT', 'QUERY_VALUE_INVALID', `${name} must be a whole number.`, { details: { attribute: name } });
   return Number(value);
 }
 
@@ -151,5 +186,7 @@ function flag(name: string, value: string): boolean {
 
 function invalidValue(tag: string, words: string): MeshError {
   const name = keywordOfTag(tag) ?? tag;
-  return new MeshError('INVALID_ARGUMENT', 'QUERY_VALUE_INVALID', `The value for ${name} must be ${words}.`, { details: { attribute: name } });
+  return new MeshError('INVALID_ARGUMENT', 'QUERY_VALUE_INVALID', `The value for ${name} must be ${words}.`, {
+    details: { attribute: name },
+  });
 }

@@ -11,7 +11,16 @@ import { acceptOf, sendStream } from './answers.ts';
 import { heldStudy } from './held.ts';
 import { chooseType } from './media-types.ts';
 import type { DicomwebParts } from './parts.ts';
-import { dateRange, integerKey, parseQidoQuery, timeRange, uidList, type QidoLevel, type QidoQuery, type ValueRange } from './qido-query.ts';
+import {
+  dateRange,
+  integerKey,
+  parseQidoQuery,
+  timeRange,
+  uidList,
+  type QidoLevel,
+  type QidoQuery,
+  type ValueRange,
+} from './qido-query.ts';
 import { inTagOrder, instanceAttributes, seriesAttributes, studyAttributes } from './qido-rows.ts';
 
 const DICOM_JSON = 'application/dicom+json';
@@ -29,7 +38,9 @@ interface QidoParams {
 /** Search transaction (PS3.18 10.6): an empty answer is `200 []`. */
 export function mountQido(app: FastifyInstance, parts: DicomwebParts): void {
   const route = (url: string, level: QidoLevel): void => {
-    app.get<{ Params: QidoParams }>(url, { config: { policy: 'clinical-read' } }, (request, reply) => search(parts, { level, params: request.params }, request, reply));
+    app.get<{ Params: QidoParams }>(url, { config: { policy: 'clinical-read' } }, (request, reply) =>
+      search(parts, { level, params: request.params }, request, reply),
+    );
   };
   route('/studies', 'study');
   route('/series', 'series');
@@ -39,9 +50,19 @@ export function mountQido(app: FastifyInstance, parts: DicomwebParts): void {
   route('/studies/:study/series/:series/instances', 'instance');
 }
 
-async function search(parts: DicomwebParts, { level, params }: { level: QidoLevel; params: QidoParams }, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+async function search(
+  parts: DicomwebParts,
+  { level, params }: { level: QidoLevel; params: QidoParams },
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
   if (chooseType(acceptOf(request), [DICOM_JSON, 'application/json']) === undefined) {
-    throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'Search results come as application/dicom+json; the Accept header does not allow it.');
+    throw new HttpStatusError(
+      406,
+      'INVALID_ARGUMENT',
+      'NOT_ACCEPTABLE',
+      'Search results come as application/dicom+json; the Accept header does not allow it.',
+    );
   }
   const at = request.url.indexOf('?');
   const query = parseQidoQuery(at < 0 ? '' : request.url.slice(at + 1), level);
@@ -77,16 +98,22 @@ async function find(parts: DicomwebParts, level: QidoLevel, query: InstanceQuery
   switch (level) {
     case 'study':
       return (await studies.findStudies(query)).map((study) => ({
-        studyInstanceUid: study.studyInstanceUid, study, attributes: (baseUrl) => studyAttributes(study, baseUrl), representative: () => first({ studyInstanceUids: [study.studyInstanceUid] }),
+        studyInstanceUid: study.studyInstanceUid,
+        study,
+        attributes: (baseUrl) => studyAttributes(study, baseUrl),
+        representative: () => first({ studyInstanceUids: [study.studyInstanceUid] }),
       }));
     case 'series':
       return (await studies.findSeries(query)).map((series) => ({
-        studyInstanceUid: series.studyInstanceUid, attributes: (baseUrl) => seriesAttributes(series, baseUrl),
+        studyInstanceUid: series.studyInstanceUid,
+        attributes: (baseUrl) => seriesAttributes(series, baseUrl),
         representative: () => first({ studyInstanceUids: [series.studyInstanceUid], seriesInstanceUids: [series.seriesInstanceUid] }),
       }));
     case 'instance':
       return (await studies.findInstances(query)).map((instance) => ({
-        studyInstanceUid: instance.studyInstanceUid, attributes: (baseUrl) => instanceAttributes(instance, baseUrl), representative: async () => instance,
+        studyInstanceUid: instance.studyInstanceUid,
+        attributes: (baseUrl) => instanceAttributes(instance, baseUrl),
+        representative: async () => instance,
       }));
   }
 }
@@ -94,11 +121,15 @@ async function find(parts: DicomwebParts, level: QidoLevel, query: InstanceQuery
 type Describe = (row: FoundRow) => Promise<DicomJson | undefined>;
 
 /** Makes the answer for a row: its own attributes, its study's in a search over all studies, and what was asked for beside. */
-function openDescriber(parts: DicomwebParts, options: { level: QidoLevel; query: QidoQuery; baseUrl: string; relational: boolean }): Describe {
+function openDescriber(
+  parts: DicomwebParts,
+  options: { level: QidoLevel; query: QidoQuery; baseUrl: string; relational: boolean },
+): Describe {
   const { level, query, baseUrl, relational } = options;
   let lastStudy: StudyRow | undefined;
   return async (row) => {
-    if (lastStudy?.studyInstanceUid !== row.studyInstanceUid) lastStudy = row.study ?? (await parts.store.studies.study(row.studyInstanceUid));
+    if (lastStudy?.studyInstanceUid !== row.studyInstanceUid)
+      lastStudy = row.study ?? (await parts.store.studies.study(row.studyInstanceUid));
     if (lastStudy === undefined) return undefined;
     // A locked copy is told of, but nothing below its study.
     if (lastStudy.locked && level !== 'study') return undefined;
@@ -146,20 +177,46 @@ async function* jsonArray(rows: readonly FoundRow[], describe: Describe): AsyncG
 function toStoreQuery(matches: ReadonlyMap<string, string>): InstanceQuery {
   const text = <Key extends string>(key: Key, tag: string): { [K in Key]?: string } => pick(key, matches.get(tag));
   const uids = <Key extends string>(key: Key, tag: string): { [K in Key]?: string[] } => pick(key, convert(matches, tag, uidList));
-  const range = <Key extends string>(key: Key, tag: string, parse: typeof dateRange): { [K in Key]?: string } => pick(key, convert(matches, tag, (of, value) => rangeText(parse(of, value))));
-  const modalities = matches.get(TAG.ModalitiesInStudy)?.split(/[,\\]/).map((one) => one.trim()).filter((one) => one !== '');
+  const range = <Key extends string>(key: Key, tag: string, parse: typeof dateRange): { [K in Key]?: string } =>
+    pick(
+      key,
+      convert(matches, tag, (of, value) => rangeText(parse(of, value))),
+    );
+  const modalities = matches
+    .get(TAG.ModalitiesInStudy)
+    ?.split(/[,\\]/)
+    .map((one) => one.trim())
+    .filter((one) => one !== '');
   return {
-    ...text('patientId', TAG.PatientID), ...text('assigningAuthority', TAG.IssuerOfPatientID), ...text('patientName', TAG.PatientName), ...text('patientSex', TAG.PatientSex),
-    ...text('accessionNumber', TAG.AccessionNumber), ...text('studyDescription', TAG.StudyDescription), ...text('studyId', TAG.StudyID), ...text('referringPhysicianName', TAG.ReferringPhysicianName),
-    ...text('modality', TAG.Modality), ...text('seriesDescription', TAG.SeriesDescription), ...text('bodyPartExamined', TAG.BodyPartExamined),
-    ...range('patientBirthDate', TAG.PatientBirthDate, dateRange), ...range('studyDate', TAG.StudyDate, dateRange), ...range('studyTime', TAG.StudyTime, timeRange),
-    ...uids('studyInstanceUids', TAG.StudyInstanceUID), ...uids('seriesInstanceUids', TAG.SeriesInstanceUID), ...uids('sopInstanceUids', TAG.SOPInstanceUID), ...uids('sopClassUids', TAG.SOPClassUID),
-    ...pick('seriesNumber', convert(matches, TAG.SeriesNumber, integerKey)), ...pick('instanceNumber', convert(matches, TAG.InstanceNumber, integerKey)),
+    ...text('patientId', TAG.PatientID),
+    ...text('assigningAuthority', TAG.IssuerOfPatientID),
+    ...text('patientName', TAG.PatientName),
+    ...text('patientSex', TAG.PatientSex),
+    ...text('accessionNumber', TAG.AccessionNumber),
+    ...text('studyDescription', TAG.StudyDescription),
+    ...text('studyId', TAG.StudyID),
+    ...text('referringPhysicianName', TAG.ReferringPhysicianName),
+    ...text('modality', TAG.Modality),
+    ...text('seriesDescription', TAG.SeriesDescription),
+    ...text('bodyPartExamined', TAG.BodyPartExamined),
+    ...range('patientBirthDate', TAG.PatientBirthDate, dateRange),
+    ...range('studyDate', TAG.StudyDate, dateRange),
+    ...range('studyTime', TAG.StudyTime, timeRange),
+    ...uids('studyInstanceUids', TAG.StudyInstanceUID),
+    ...uids('seriesInstanceUids', TAG.SeriesInstanceUID),
+    ...uids('sopInstanceUids', TAG.SOPInstanceUID),
+    ...uids('sopClassUids', TAG.SOPClassUID),
+    ...pick('seriesNumber', convert(matches, TAG.SeriesNumber, integerKey)),
+    ...pick('instanceNumber', convert(matches, TAG.InstanceNumber, integerKey)),
     ...pick('modalitiesInStudy', modalities),
   };
 }
 
-function convert<Value>(matches: ReadonlyMap<string, string>, tag: string, parse: (tag: string, value: string) => Value): Value | undefined {
+function convert<Value>(
+  matches: ReadonlyMap<string, string>,
+  tag: string,
+  parse: (tag: string, value: string) => Value,
+): Value | undefined {
   const value = matches.get(tag);
   return value === undefined ? undefined : parse(tag, value);
 }

@@ -12,18 +12,30 @@ test('a study is written down once for each kind of reading and quarter of an ho
   let isFull = false;
   const clock = manualClock();
   const onRead = auditReads({
-    clock, subject: 'doctor',
-    audit: { append: async (event) => (isFull ? Promise.reject(new MeshError('RESOURCE_EXHAUSTED', 'AUDIT_UNWRITABLE', 'full')) : void events.push(event)) },
+    clock,
+    subject: 'doctor',
+    audit: {
+      append: async (event) =>
+        isFull ? Promise.reject(new MeshError('RESOURCE_EXHAUSTED', 'AUDIT_UNWRITABLE', 'full')) : void events.push(event),
+    },
   });
   const archive = await openArchive({ onRead });
   const address = (study: string): string => `/studies/${study}/series/${study}.1/instances/${study}.1.1`;
   const statuses = async (study: string): Promise<number[]> => {
     const answers = [];
-    for (const [path, accept] of [['/metadata', ''], ['/rendered', ''], ['/frames/1', ''], ['', 'application/dicom'], ['', 'application/dicom']] as const) answers.push(await ask(archive, `${address(study)}${path}`, { headers: accept === '' ? {} : { accept } }));
+    for (const [path, accept] of [
+      ['/metadata', ''],
+      ['/rendered', ''],
+      ['/frames/1', ''],
+      ['', 'application/dicom'],
+      ['', 'application/dicom'],
+    ] as const)
+      answers.push(await ask(archive, `${address(study)}${path}`, { headers: accept === '' ? {} : { accept } }));
     return answers.map(({ status }) => status);
   };
   try {
-    for (const study of ['1.2.40', '1.2.41']) await store(archive, [instanceFile({ study, series: `${study}.1`, instance: `${study}.1.1` }, {})]);
+    for (const study of ['1.2.40', '1.2.41'])
+      await store(archive, [instanceFile({ study, series: `${study}.1`, instance: `${study}.1.1` }, {})]);
     expect(await statuses('1.2.40')).toEqual([200, 200, 200, 200, 200]);
     const read = [
       { type: 'VIEW', study: '1.2.40', subject: 'doctor', instances: 1, detail: { transaction: 'metadata' } },
@@ -38,7 +50,14 @@ test('a study is written down once for each kind of reading and quarter of an ho
     clock.advance(15 * 60_000);
     expect(await statuses('1.2.41')).toEqual([200, 200, 200, 200, 200]);
     expect(await statuses('1.2.40')).toEqual([200, 200, 200, 200, 200]);
-    expect(events.map(({ type, study }) => `${type} ${study}`)).toEqual(['VIEW 1.2.40', 'EXPORT 1.2.40', 'VIEW 1.2.41', 'EXPORT 1.2.41', 'VIEW 1.2.40', 'EXPORT 1.2.40']);
+    expect(events.map(({ type, study }) => `${type} ${study}`)).toEqual([
+      'VIEW 1.2.40',
+      'EXPORT 1.2.40',
+      'VIEW 1.2.41',
+      'EXPORT 1.2.41',
+      'VIEW 1.2.40',
+      'EXPORT 1.2.40',
+    ]);
   } finally {
     await archive.close();
   }
@@ -47,7 +66,11 @@ test('a study is written down once for each kind of reading and quarter of an ho
 test('reads at one time wait for the one event', async () => {
   let release = (): void => undefined;
   let appended = 0;
-  const onRead = auditReads({ clock: manualClock(), subject: 'doctor', audit: { append: () => new Promise((resolve) => ((appended += 1), (release = resolve))) } });
+  const onRead = auditReads({
+    clock: manualClock(),
+    subject: 'doctor',
+    audit: { append: () => new Promise((resolve) => ((appended += 1), (release = resolve))) },
+  });
   const event: ReadEvent = { kind: 'view', transaction: 'rendered', studyInstanceUid: '1.2.3', instances: 1, request: undefined as never };
   let shown = 0;
   const both = Promise.all([onRead(event), onRead(event)].map((read) => read.then(() => (shown += 1))));

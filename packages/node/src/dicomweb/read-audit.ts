@@ -13,7 +13,11 @@ const MAX_REMEMBERED = 10_000;
  * @param parts.subject pseudonym of the person who reads.
  * @returns a listener that rejects with RESOURCE_EXHAUSTED / AUDIT_UNWRITABLE where the log cannot be written: nothing is shown then.
  */
-export function auditReads(parts: { readonly audit: Pick<AuditLog, 'append'>; readonly clock: Clock; readonly subject: string }): NonNullable<DicomwebParts['onRead']> {
+export function auditReads(parts: {
+  readonly audit: Pick<AuditLog, 'append'>;
+  readonly clock: Clock;
+  readonly subject: string;
+}): NonNullable<DicomwebParts['onRead']> {
   const reads = new Map<string, { readonly atMs: number; readonly written: Promise<void> }>();
 
   return ({ kind, transaction, studyInstanceUid, instances }) => {
@@ -21,7 +25,13 @@ export function auditReads(parts: { readonly audit: Pick<AuditLog, 'append'>; re
     const nowMs = parts.clock.monotonicMs();
     const before = reads.get(key);
     if (before !== undefined && nowMs - before.atMs < ONE_READ_MS) return before.written;
-    const written = parts.audit.append({ type: kind === 'view' ? 'VIEW' : 'EXPORT', study: studyInstanceUid, subject: parts.subject, instances, detail: { transaction } });
+    const written = parts.audit.append({
+      type: kind === 'view' ? 'VIEW' : 'EXPORT',
+      study: studyInstanceUid,
+      subject: parts.subject,
+      instances,
+      detail: { transaction },
+    });
     const read = { atMs: nowMs, written };
     reads.delete(key);
     reads.set(key, read);

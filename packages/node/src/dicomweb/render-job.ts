@@ -22,5 +22,10 @@ export interface RenderedPixels {
 export async function renderFrame({ frame, image, window }: RenderJob): Promise<RenderedPixels> {
   const decoded = await decodeFrame(frame, image);
   const colour = decoded.samplesPerPixel === 3 || image.palette !== undefined;
-  return { width: image.columns, height: image.rows, channels: colour ? 3 : 1, bytes: colour ? toRgb(decoded, image) : toGrey(decoded, image, window) };
+  return {
+    width: image.columns,
+    height: image.rows,
+    channels: colour ? 3 : 1,
+    bytes: colour ? toRgb(decoded, image) : toGrey(decoded, image, window),
+  };
 }

@@ -24,10 +24,15 @@ export function parseRenderQuery(search: string, thumbnail: boolean): RenderQuer
   const window = query.get('window');
   const viewport = query.get('viewport');
   const quality = query.get('quality');
-  if (quality !== null && !(/^\d{1,3}$/.test(quality) && Number(quality) >= 1 && Number(quality) <= 100)) throw invalid('quality must be a whole number from 1 to 100.');
+  if (quality !== null && !(/^\d{1,3}$/.test(quality) && Number(quality) >= 1 && Number(quality) <= 100))
+    throw invalid('quality must be a whole number from 1 to 100.');
   return {
     ...(window === null ? {} : { window: parseWindow(window) }),
-    ...(viewport === null ? (thumbnail ? { viewport: { width: THUMBNAIL_PIXELS, height: THUMBNAIL_PIXELS } } : {}) : { viewport: parseViewport(viewport) }),
+    ...(viewport === null
+      ? thumbnail
+        ? { viewport: { width: THUMBNAIL_PIXELS, height: THUMBNAIL_PIXELS } }
+        : {}
+      : { viewport: parseViewport(viewport) }),
     quality: quality === null ? DEFAULT_QUALITY : Number(quality),
   };
 }
@@ -36,7 +41,14 @@ function parseWindow(text: string): Window {
   const [center, width, shape = 'linear', ...rest] = text.split(',').map((part) => part.trim());
   const named = FUNCTIONS[shape.toLowerCase()];
   const numbers = [center, width].map((part) => (part === undefined || part === '' ? Number.NaN : Number(part)));
-  if (rest.length > 0 || named === undefined || !numbers.every(Number.isFinite) || (numbers[1] ?? 0) <= 0 || (named === 'LINEAR' && (numbers[1] ?? 0) < 1)) throw invalid('window must be center,width,function with a width above 0 and a function of linear, linear-exact or sigmoid.');
+  if (
+    rest.length > 0 ||
+    named === undefined ||
+    !numbers.every(Number.isFinite) ||
+    (numbers[1] ?? 0) <= 0 ||
+    (named === 'LINEAR' && (numbers[1] ?? 0) < 1)
+  )
+    throw invalid('window must be center,width,function with a width above 0 and a function of linear, linear-exact or sigmoid.');
   return { center: numbers[0] ?? 0, width: numbers[1] ?? 1, function: named };
 }
 
@@ -44,7 +56,8 @@ function parseViewport(text: string): Viewport {
   const parts = text.split(',').map((part) => (/^\d{1,5}$/.test(part.trim()) ? Number(part) : Number.NaN));
   const [width = 0, height = 0, left = 0, top = 0, regionWidth = 0, regionHeight = 0] = parts;
   const whole = parts.every(Number.isInteger) && width >= 1 && height >= 1 && width <= MAX_PIXELS && height <= MAX_PIXELS;
-  if (!whole || (parts.length !== 2 && (parts.length !== 6 || regionWidth < 1 || regionHeight < 1))) throw invalid(`viewport must be width,height or width,height,left,top,width,height in pixels, at most ${MAX_PIXELS}.`);
+  if (!whole || (parts.length !== 2 && (parts.length !== 6 || regionWidth < 1 || regionHeight < 1)))
+    throw invalid(`viewport must be width,height or width,height,left,top,width,height in pixels, at most ${MAX_PIXELS}.`);
   return { width, height, ...(parts.length === 6 ? { region: { left, top, width: regionWidth, height: regionHeight } } : {}) };
 }
 

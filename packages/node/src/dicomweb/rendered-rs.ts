@@ -21,20 +21,41 @@ type RenderedParams = ResourceParams & { readonly frames?: string };
 export function mountRendered(app: FastifyInstance, parts: ReadingParts): void {
   const config = { policy: 'clinical-read' } as const;
   for (const url of [`${INSTANCE}/rendered`, `${INSTANCE}/frames/:frames/rendered`]) {
-    app.get<{ Params: RenderedParams }>(url, { config }, (request, reply) => picture(parts, request, reply, { params: request.params, thumbnail: false }));
+    app.get<{ Params: RenderedParams }>(url, { config }, (request, reply) =>
+      picture(parts, request, reply, { params: request.params, thumbnail: false }),
+    );
   }
-  for (const url of ['/studies/:study/thumbnail', '/studies/:study/series/:series/thumbnail', `${INSTANCE}/thumbnail`, `${INSTANCE}/frames/:frames/thumbnail`]) {
-    app.get<{ Params: RenderedParams }>(url, { config }, (request, reply) => picture(parts, request, reply, { params: request.params, thumbnail: true }));
+  for (const url of [
+    '/studies/:study/thumbnail',
+    '/studies/:study/series/:series/thumbnail',
+    `${INSTANCE}/thumbnail`,
+    `${INSTANCE}/frames/:frames/thumbnail`,
+  ]) {
+    app.get<{ Params: RenderedParams }>(url, { config }, (request, reply) =>
+      picture(parts, request, reply, { params: request.params, thumbnail: true }),
+    );
   }
 }
 
-async function picture(parts: ReadingParts, request: FastifyRequest, reply: FastifyReply, { params, thumbnail }: { params: RenderedParams; thumbnail: boolean }): Promise<FastifyReply> {
-  if (chooseType(acceptOf(request), [JPEG]) === undefined) throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'Pictures come as image/jpeg; the Accept header does not allow it.');
+async function picture(
+  parts: ReadingParts,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { params, thumbnail }: { params: RenderedParams; thumbnail: boolean },
+): Promise<FastifyReply> {
+  if (chooseType(acceptOf(request), [JPEG]) === undefined)
+    throw new HttpStatusError(
+      406,
+      'INVALID_ARGUMENT',
+      'NOT_ACCEPTABLE',
+      'Pictures come as image/jpeg; the Accept header does not allow it.',
+    );
   const at = request.url.indexOf('?');
   const query = parseRenderQuery(at < 0 ? '' : request.url.slice(at + 1), thumbnail);
   const held = representative(await heldInstances(parts, params));
   const frame = frameNumber(params.frames, held.instance, thumbnail);
-  if (isUnchanged(request, reply, entityTag([held.instance], undefined, 'rendered', String(frame), JSON.stringify(query)))) return reply.send();
+  if (isUnchanged(request, reply, entityTag([held.instance], undefined, 'rendered', String(frame), JSON.stringify(query))))
+    return reply.send();
   await parts.onRead?.({ kind: 'view', transaction: 'rendered', studyInstanceUid: held.study.studyInstanceUid, instances: 1, request });
   return reply.type(JPEG).send(await render(parts, held, { frame, query, reply }));
 }
@@ -49,22 +70,29 @@ function representative(held: HeldInstances): HeldInstance {
 function frameNumber(asked: string | undefined, instance: InstanceRow, thumbnail: boolean): number {
   if (asked === undefined) return thumbnail ? Math.floor(instance.numberOfFrames / 2) + 1 : 1;
   const [frame, ...more] = parseFrameList(asked);
-  if (frame === undefined || more.length > 0) throw new MeshError('INVALID_ARGUMENT', 'FRAME_LIST_INVALID', 'A picture shows one frame. Ask for each by itself.');
+  if (frame === undefined || more.length > 0)
+    throw new MeshError('INVALID_ARGUMENT', 'FRAME_LIST_INVALID', 'A picture shows one frame. Ask for each by itself.');
   return frame;
 }
 
-async function render(parts: ReadingParts, held: HeldInstance, { frame, query, reply }: { frame: number; query: RenderQuery; reply: FastifyReply }): Promise<Buffer> {
+async function render(
+  parts: ReadingParts,
+  held: HeldInstance,
+  { frame, query, reply }: { frame: number; query: RenderQuery; reply: FastifyReply },
+): Promise<Buffer> {
   const { header, frames } = await framesOf(parts, held, reply);
   const signal = goneSignal(reply);
   const image = describeImage(header, held.instance.transferSyntaxUid, frame);
   assertPictureSize(image);
   return parts.renderer.render({
-    frame: await frames.read(frame), image, quality: query.quality, signal,
+    frame: await frames.read(frame),
+    image,
+    quality: query.quality,
+    signal,
     ...(query.window === undefined ? {} : { window: query.window }),
     ...(query.viewport === undefined ? {} : { viewport: query.viewport }),
   });
 }
-
 
 /** Aborts when the client goes away: nobody waits for the picture any more. */
 function goneSignal(reply: FastifyReply): AbortSignal {

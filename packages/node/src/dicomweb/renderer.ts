@@ -58,7 +58,12 @@ export function openRenderer(parts: { readonly threads?: number; readonly deadli
 
 /** To be asked before the frame of a picture is read. @throws MeshError RESOURCE_EXHAUSTED / PICTURE_TOO_LARGE */
 export function assertPictureSize(image: ImageDescription): void {
-  if (image.rows * image.columns * image.samplesPerPixel > MAX_SAMPLES) throw new MeshError('RESOURCE_EXHAUSTED', 'PICTURE_TOO_LARGE', 'This picture is too large to be rendered here. Retrieve the object as it is stored.');
+  if (image.rows * image.columns * image.samplesPerPixel > MAX_SAMPLES)
+    throw new MeshError(
+      'RESOURCE_EXHAUSTED',
+      'PICTURE_TOO_LARGE',
+      'This picture is too large to be rendered here. Retrieve the object as it is stored.',
+    );
 }
 
 async function decode(pool: WorkerPool, { frame, image, window, signal }: RenderRequest): Promise<RenderedPixels> {
@@ -66,16 +71,29 @@ async function decode(pool: WorkerPool, { frame, image, window, signal }: Render
   // A buffer of its own can move; a view into a larger one is copied first.
   const owned = frame.byteLength === frame.buffer.byteLength && frame.buffer instanceof ArrayBuffer ? frame : Uint8Array.from(frame);
   const job: RenderJob = { frame: owned, image, ...(window === undefined ? {} : { window }) };
-  return pool.run<RenderedPixels>('renderFrame', job, { transfer: [owned.buffer as ArrayBuffer], ...(signal === undefined ? {} : { signal }) });
+  return pool.run<RenderedPixels>('renderFrame', job, {
+    transfer: [owned.buffer as ArrayBuffer],
+    ...(signal === undefined ? {} : { signal }),
+  });
 }
 
 async function encode(pixels: RenderedPixels, { viewport, quality }: RenderRequest, deadlineMs: number): Promise<Buffer> {
-  let picture = sharp(pixels.bytes, { raw: { width: pixels.width, height: pixels.height, channels: pixels.channels } }).timeout({ seconds: Math.ceil(deadlineMs / 1000) });
+  let picture = sharp(pixels.bytes, { raw: { width: pixels.width, height: pixels.height, channels: pixels.channels } }).timeout({
+    seconds: Math.ceil(deadlineMs / 1000),
+  });
   if (viewport?.region !== undefined) {
     const { left, top, width, height } = viewport.region;
-    if (left + width > pixels.width || top + height > pixels.height) throw new MeshError('INVALID_ARGUMENT', 'VIEWPORT_INVALID', `The viewport's region does not lie inside the picture of ${pixels.width} x ${pixels.height} pixels.`);
+    if (left + width > pixels.width || top + height > pixels.height)
+      throw new MeshError(
+        'INVALID_ARGUMENT',
+        'VIEWPORT_INVALID',
+        `The viewport's region does not lie inside the picture of ${pixels.width} x ${pixels.height} pixels.`,
+      );
     picture = picture.extract({ left, top, width, height });
   }
   if (viewport !== undefined) picture = picture.resize({ width: viewport.width, height: viewport.height, fit: 'inside' });
-  return picture.toColourspace(pixels.channels === 1 ? 'b-w' : 'srgb').jpeg({ quality, chromaSubsampling: quality >= 90 ? '4:4:4' : '4:2:0' }).toBuffer();
+  return picture
+    .toColourspace(pixels.channels === 1 ? 'b-w' : 'srgb')
+    .jpeg({ quality, chromaSubsampling: quality >= 90 ? '4:4:4' : '4:2:0' })
+    .toBuffer();
 }

@@ -54,19 +54,33 @@ export function chooseStored(header: string | undefined, stored: readonly Stored
     // Asked for uncompressed pixels by the type's default (PS3.18 8.7.3.3.2), while they are stored compressed.
     const wanted = range.parameters.get('type') ?? range.type;
     const bareOctets = wanted === OCTET_STREAM && syntax === undefined && stored.some((form) => form.type !== OCTET_STREAM);
-    if (!bareOctets && (syntax === undefined || syntax === '*' || stored.every((form) => form.transferSyntaxUid === syntax))) return packing;
+    if (!bareOctets && (syntax === undefined || syntax === '*' || stored.every((form) => form.transferSyntaxUid === syntax)))
+      return packing;
     otherSyntax ??= syntax ?? `${BASE}1`;
   }
   if (otherSyntax !== undefined) {
     const held = [...new Set(stored.map((form) => transferSyntax(form.transferSyntaxUid)?.name ?? form.transferSyntaxUid))].join(', ');
-    throw new HttpStatusError(406, 'UNIMPLEMENTED', 'TRANSFER_SYNTAX_NOT_AVAILABLE', `This node gives objects as they are stored, here as ${held}, and does not convert them. Ask with transfer-syntax=*.`, { details: { stored: stored[0]?.transferSyntaxUid ?? '' } });
+    throw new HttpStatusError(
+      406,
+      'UNIMPLEMENTED',
+      'TRANSFER_SYNTAX_NOT_AVAILABLE',
+      `This node gives objects as they are stored, here as ${held}, and does not convert them. Ask with transfer-syntax=*.`,
+      { details: { stored: stored[0]?.transferSyntaxUid ?? '' } },
+    );
   }
-  throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', `The Accept header allows none of the forms in which this node can answer; it offers multipart/related; type="${stored[0]?.type ?? DICOM}"; transfer-syntax=*.`);
+  throw new HttpStatusError(
+    406,
+    'INVALID_ARGUMENT',
+    'NOT_ACCEPTABLE',
+    `The Accept header allows none of the forms in which this node can answer; it offers multipart/related; type="${stored[0]?.type ?? DICOM}"; transfer-syntax=*.`,
+  );
 }
 
 function packingOf(type: string, inner: string | undefined, stored: readonly StoredForm[], several: boolean): Packing | undefined {
-  const fits = (wanted: string): boolean => stored.every((form) => rangeCovers(wanted, form.type) || (wanted === OCTET_STREAM && form.type !== DICOM));
-  if (type === '*/*' || type === MULTIPART || type === 'multipart/*') return inner === undefined || fits(inner.toLowerCase()) ? 'multipart' : undefined;
+  const fits = (wanted: string): boolean =>
+    stored.every((form) => rangeCovers(wanted, form.type) || (wanted === OCTET_STREAM && form.type !== DICOM));
+  if (type === '*/*' || type === MULTIPART || type === 'multipart/*')
+    return inner === undefined || fits(inner.toLowerCase()) ? 'multipart' : undefined;
   // A bare type for several objects: they can only come in parts, so that is what it must mean.
   return fits(type) ? (several ? undefined : 'single') : undefined;
 }

@@ -19,7 +19,11 @@ import { instanceFile } from './testing/instance-file.ts';
 const STUDY = '1.2.30';
 const SERIES = '1.2.30.1';
 const first = `/studies/${STUDY}/series/${SERIES}/instances/${SERIES}.1`;
-const file = (number: number, bulkBytes?: number): Buffer => instanceFile({ study: STUDY, series: SERIES, instance: `${SERIES}.${number}` }, { instanceNumber: number, pixel: number, ...(bulkBytes === undefined ? {} : { bulkBytes }) });
+const file = (number: number, bulkBytes?: number): Buffer =>
+  instanceFile(
+    { study: STUDY, series: SERIES, instance: `${SERIES}.${number}` },
+    { instanceNumber: number, pixel: number, ...(bulkBytes === undefined ? {} : { bulkBytes }) },
+  );
 const files = [file(1, 100_000), file(2), file(3)];
 const reads: Omit<ReadEvent, 'request'>[] = [];
 let archive: Archive;
@@ -34,20 +38,42 @@ afterAll(() => archive.close());
 
 const digest = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 const reasonOf = (answer: Answer): [number, string] => [answer.status, answer.json<{ reason: string }>().reason];
-const get = (address: string, accept?: string, headers: Record<string, string> = {}): Promise<Answer> => ask(archive, address, { headers: { ...(accept === undefined ? {} : { accept }), ...headers } });
+const get = (address: string, accept?: string, headers: Record<string, string> = {}): Promise<Answer> =>
+  ask(archive, address, { headers: { ...(accept === undefined ? {} : { accept }), ...headers } });
 
 test('a study, a series and an instance come as stored, in parts or bare', async () => {
-  for (const [address, count] of [[`/studies/${STUDY}`, 3], [`/studies/${STUDY}/series/${SERIES}`, 3], [first, 1]] as const) {
-    for (const accept of [undefined, '*/*', 'multipart/related; type="application/dicom"', 'multipart/related; type=application/dicom; transfer-syntax=*', 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.1']) {
+  for (const [address, count] of [
+    [`/studies/${STUDY}`, 3],
+    [`/studies/${STUDY}/series/${SERIES}`, 3],
+    [first, 1],
+  ] as const) {
+    for (const accept of [
+      undefined,
+      '*/*',
+      'multipart/related; type="application/dicom"',
+      'multipart/related; type=application/dicom; transfer-syntax=*',
+      'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.1',
+    ]) {
       const answer = await get(address, accept);
-      expect([accept, answer.status, answer.headers['content-type']]).toEqual([accept, 200, expect.stringMatching(/^multipart\/related; type="application\/dicom"; boundary=/)]);
+      expect([accept, answer.status, answer.headers['content-type']]).toEqual([
+        accept,
+        200,
+        expect.stringMatching(/^multipart\/related; type="application\/dicom"; boundary=/),
+      ]);
       const parts = await answer.parts();
-      expect(parts.map((part) => part.headers.get('content-type'))).toEqual(Array(count).fill('application/dicom; transfer-syntax=1.2.840.10008.1.2.1'));
-      expect(parts.map((part) => digest(datasetOf(part.body).dataset))).toEqual(files.slice(0, count).map((each) => digest(datasetOf(each).dataset)));
+      expect(parts.map((part) => part.headers.get('content-type'))).toEqual(
+        Array(count).fill('application/dicom; transfer-syntax=1.2.840.10008.1.2.1'),
+      );
+      expect(parts.map((part) => digest(datasetOf(part.body).dataset))).toEqual(
+        files.slice(0, count).map((each) => digest(datasetOf(each).dataset)),
+      );
     }
   }
   const bare = await get(first, 'application/dicom');
-  expect([bare.headers['content-type'], bare.body.equals(files[0] as Buffer)]).toEqual(['application/dicom; transfer-syntax=1.2.840.10008.1.2.1', true]);
+  expect([bare.headers['content-type'], bare.body.equals(files[0] as Buffer)]).toEqual([
+    'application/dicom; transfer-syntax=1.2.840.10008.1.2.1',
+    true,
+  ]);
   expect(bare.headers).toMatchObject({ 'cache-control': 'private, no-cache', 'x-content-type-options': 'nosniff' });
   expect(reads.at(-1)).toEqual({ kind: 'export', transaction: 'retrieve', studyInstanceUid: STUDY, instances: 1 });
 });
@@ -62,10 +88,20 @@ test('HEAD tells the same without the body, and a link may say what it accepts',
 });
 
 test('what cannot be given is refused in a plain sentence', async () => {
-  expect(reasonOf(await get(first, 'application/dicom; transfer-syntax=1.2.840.10008.1.2.4.90'))).toEqual([406, 'TRANSFER_SYNTAX_NOT_AVAILABLE']);
+  expect(reasonOf(await get(first, 'application/dicom; transfer-syntax=1.2.840.10008.1.2.4.90'))).toEqual([
+    406,
+    'TRANSFER_SYNTAX_NOT_AVAILABLE',
+  ]);
   expect(reasonOf(await get(first, 'image/png'))).toEqual([406, 'NOT_ACCEPTABLE']);
   expect(reasonOf(await get(`/studies/${STUDY}`, 'application/dicom'))).toEqual([406, 'NOT_ACCEPTABLE']);
-  expect((await get(first, 'image/png;q=1, application/dicom; transfer-syntax=1.2.840.10008.1.2.4.90; q=0.9, multipart/related; type="application/dicom"; q=0.1')).status).toBe(200);
+  expect(
+    (
+      await get(
+        first,
+        'image/png;q=1, application/dicom; transfer-syntax=1.2.840.10008.1.2.4.90; q=0.9, multipart/related; type="application/dicom"; q=0.1',
+      )
+    ).status,
+  ).toBe(200);
   expect(reasonOf(await get('/studies/9.9.9'))).toEqual([404, 'STUDY_UNKNOWN']);
   expect(reasonOf(await get(`/studies/${STUDY}/series/9.9`))).toEqual([404, 'INSTANCES_UNKNOWN']);
   expect(reasonOf(await get(`/studies/${STUDY}/series/${SERIES}/instances/..%2f..%2fetc%2fpasswd`))).toEqual([400, 'UID_INVALID']);
@@ -106,19 +142,43 @@ test('metadata is the header, with addresses for what is long; those addresses w
 test('frames come as stored, and a picture of one as JPEG', async () => {
   const frame = await get(`${first}/frames/1`, 'multipart/related; type="application/octet-stream"');
   const [part] = await frame.parts();
-  expect([part?.headers.get('content-type'), part?.body]).toEqual(['application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1', Buffer.alloc(128, 1)]);
+  expect([part?.headers.get('content-type'), part?.body]).toEqual([
+    'application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1',
+    Buffer.alloc(128, 1),
+  ]);
   expect((await get(`${first}/frames/1`, 'application/octet-stream')).body).toEqual(Buffer.alloc(128, 1));
   expect(reasonOf(await get(`${first}/frames/2`))).toEqual([404, 'FRAME_ABSENT']);
-  for (const list of ['0', 'a', '1,,2', '-1', '1'.repeat(20)]) expect([list, ...reasonOf(await get(`${first}/frames/${list}`))]).toEqual([list, 400, 'FRAME_LIST_INVALID']);
+  for (const list of ['0', 'a', '1,,2', '-1', '1'.repeat(20)])
+    expect([list, ...reasonOf(await get(`${first}/frames/${list}`))]).toEqual([list, 400, 'FRAME_LIST_INVALID']);
 
   const picture = await get(`${first}/rendered?window=1,10,linear&quality=100&viewport=32,32`);
   expect(picture.headers['content-type']).toBe('image/jpeg');
   expect(await sharp(picture.body).metadata()).toMatchObject({ format: 'jpeg', width: 32, height: 16 });
-  expect(await sharp(picture.body).raw().toBuffer().then((bytes) => bytes[0])).toBe(Math.round((0.5 / 9 + 0.5) * 255));
-  for (const address of [`/studies/${STUDY}/thumbnail`, `/studies/${STUDY}/series/${SERIES}/thumbnail`, `${first}/thumbnail`, `${first}/frames/1/rendered`]) {
+  expect(
+    await sharp(picture.body)
+      .raw()
+      .toBuffer()
+      .then((bytes) => bytes[0]),
+  ).toBe(Math.round((0.5 / 9 + 0.5) * 255));
+  for (const address of [
+    `/studies/${STUDY}/thumbnail`,
+    `/studies/${STUDY}/series/${SERIES}/thumbnail`,
+    `${first}/thumbnail`,
+    `${first}/frames/1/rendered`,
+  ]) {
     expect([address, (await get(address, 'image/*')).status]).toEqual([address, 200]);
   }
-  for (const query of ['window=1', 'window=1,0', 'window=a,b', 'window=1,2,cubic', 'viewport=0,1', 'viewport=1', 'viewport=9999,1', 'quality=0', 'quality=x']) {
+  for (const query of [
+    'window=1',
+    'window=1,0',
+    'window=a,b',
+    'window=1,2,cubic',
+    'viewport=0,1',
+    'viewport=1',
+    'viewport=9999,1',
+    'quality=0',
+    'quality=x',
+  ]) {
     expect([query, ...reasonOf(await get(`${first}/rendered?${query}`))]).toEqual([query, 400, 'QUERY_VALUE_INVALID']);
   }
   expect(reasonOf(await get(`${first}/rendered`, 'image/gif'))).toEqual([406, 'NOT_ACCEPTABLE']);
@@ -127,11 +187,23 @@ test('frames come as stored, and a picture of one as JPEG', async () => {
 testNeeding('shared data', 'compressed frames keep their syntax; a client that wants them decoded is told', async () => {
   const name = 'CT/dicomParser__CT0012.not_fragmented_bot_jpeg_ls.80.dcm';
   const address = retrieveAddress(await store(archive, [sample(name)]));
-  for (const accept of [undefined, 'multipart/related; type="image/jls"', 'multipart/related; type=application/octet-stream; transfer-syntax=*', 'multipart/related; type="*/*"', 'multipart/related; type="image/jpeg"; q=0.9, multipart/related; type="image/jls"; q=0.1']) {
+  for (const accept of [
+    undefined,
+    'multipart/related; type="image/jls"',
+    'multipart/related; type=application/octet-stream; transfer-syntax=*',
+    'multipart/related; type="*/*"',
+    'multipart/related; type="image/jpeg"; q=0.9, multipart/related; type="image/jls"; q=0.1',
+  ]) {
     const parts = await (await get(`${address}/frames/1,2`, accept)).parts();
-    expect([accept, parts.map((part) => [part.headers.get('content-type'), part.body.readUInt16BE(0)])]).toEqual([accept, Array(2).fill(['image/jls; transfer-syntax=1.2.840.10008.1.2.4.80', 0xffd8])]);
+    expect([accept, parts.map((part) => [part.headers.get('content-type'), part.body.readUInt16BE(0)])]).toEqual([
+      accept,
+      Array(2).fill(['image/jls; transfer-syntax=1.2.840.10008.1.2.4.80', 0xffd8]),
+    ]);
   }
-  expect(reasonOf(await get(`${address}/frames/1`, 'multipart/related; type="application/octet-stream"'))).toEqual([406, 'TRANSFER_SYNTAX_NOT_AVAILABLE']);
+  expect(reasonOf(await get(`${address}/frames/1`, 'multipart/related; type="application/octet-stream"'))).toEqual([
+    406,
+    'TRANSFER_SYNTAX_NOT_AVAILABLE',
+  ]);
   expect((await get(`${address}/frames/2/rendered`)).status).toBe(200);
   expect(reasonOf(await get(`${address}/frames/3/rendered`))).toEqual([404, 'FRAME_ABSENT']);
 });
@@ -140,14 +212,17 @@ test('an unaudited read is refused', async () => {
   const strict = await openArchive({ onRead: async () => Promise.reject(new Error('disk full')) });
   try {
     await stow(strict, [files[0] as Buffer]);
-    for (const address of [first, `${first}/metadata`, `${first}/rendered`, `${first}/frames/1`]) expect((await ask(strict, address)).status).toBe(500);
+    for (const address of [first, `${first}/metadata`, `${first}/rendered`, `${first}/frames/1`])
+      expect((await ask(strict, address)).status).toBe(500);
   } finally {
     await strict.close();
   }
 });
 
 test('a copy that cannot be rewritten for its local id is an answer of its own, not a file that breaks off', async () => {
-  const archive = await openArchive({ coercionFor: () => ({ replace: { patientId: '本院-7' }, modifyingSystem: 'meridian', at: '20260102030405' }) });
+  const archive = await openArchive({
+    coercionFor: () => ({ replace: { patientId: '本院-7' }, modifyingSystem: 'meridian', at: '20260102030405' }),
+  });
   try {
     await stow(archive, [Buffer.from((files[0] as Buffer).toString('latin1').replace('ISO_IR 192', 'ISO_IR 100'), 'latin1')]);
     for (const accept of ['application/dicom', 'multipart/related; type="application/dicom"']) {
@@ -160,7 +235,9 @@ test('a copy that cannot be rewritten for its local id is an answer of its own, 
 });
 
 test('many who ask for a deflated object take turns in memory, and each gives it back', async () => {
-  const coerced = await openArchive({ coercionFor: () => ({ replace: { patientId: 'LOCAL-7' }, modifyingSystem: 'meridian', at: '20260102030405' }) });
+  const coerced = await openArchive({
+    coercionFor: () => ({ replace: { patientId: 'LOCAL-7' }, modifyingSystem: 'meridian', at: '20260102030405' }),
+  });
   try {
     const transferSyntaxUid = '1.2.840.10008.1.2.1.99';
     const prefix = part10Prefix({ sopClassUid: '1.2.840.10008.5.1.4.1.1.7', sopInstanceUid: `${SERIES}.1`, transferSyntaxUid });
@@ -175,7 +252,12 @@ test('many who ask for a deflated object take turns in memory, and each gives it
 
 test('a locked copy is refused everywhere, and a linked one is served under the local id with Original Attributes', async () => {
   const coerced = await openArchive({
-    coercionFor: () => ({ replace: { patientId: 'LOCAL-7', issuerOfPatientId: 'HOSPITAL C' }, modifyingSystem: 'meridian', sourceOfPreviousValues: 'HOSPITAL A', at: '20260102030405+0800' }),
+    coercionFor: () => ({
+      replace: { patientId: 'LOCAL-7', issuerOfPatientId: 'HOSPITAL C' },
+      modifyingSystem: 'meridian',
+      sourceOfPreviousValues: 'HOSPITAL A',
+      at: '20260102030405+0800',
+    }),
   });
   try {
     await stow(coerced, files);
@@ -191,7 +273,12 @@ test('a locked copy is refused everywhere, and a linked one is served under the 
     expect(back.body.subarray(-128)).toEqual(Buffer.alloc(128, 1));
     expect(back.headers.etag).not.toBe((await get(first)).headers.etag);
 
-    for (const address of [`/studies?includefield=PatientName`, `/series`, `/studies/${STUDY}/series?includefield=PatientName`, `/studies/${STUDY}/instances?includefield=all`]) {
+    for (const address of [
+      `/studies?includefield=PatientName`,
+      `/series`,
+      `/studies/${STUDY}/series?includefield=PatientName`,
+      `/studies/${STUDY}/instances?includefield=all`,
+    ]) {
       const [row] = (await ask(coerced, address)).json<DicomJson[]>() as [DicomJson];
       expect([address, row[TAG.PatientID]?.Value, row[TAG.OriginalAttributesSequence]?.vr]).toEqual([address, ['LOCAL-7'], 'SQ']);
     }
@@ -202,13 +289,28 @@ test('a locked copy is refused everywhere, and a linked one is served under the 
   try {
     await stow(real, files);
     const held = real.store;
-    const locked = { ...held, studies: { ...held.studies, study: async (uid: string) => {
-      const row = await held.studies.study(uid);
-      return row === undefined ? undefined : { ...row, locked: true, lockReason: 'CONSENT_EXPIRED' as const };
-    } } };
+    const locked = {
+      ...held,
+      studies: {
+        ...held.studies,
+        study: async (uid: string) => {
+          const row = await held.studies.study(uid);
+          return row === undefined ? undefined : { ...row, locked: true, lockReason: 'CONSENT_EXPIRED' as const };
+        },
+      },
+    };
     const door = await openArchive({ store: locked });
     try {
-      for (const address of [first, `/studies/${STUDY}`, `${first}/metadata`, `${first}/frames/1`, `${first}/rendered`, `${first}/thumbnail`, `${first}/bulkdata/7FE00010`, `/studies/${STUDY}/series`]) {
+      for (const address of [
+        first,
+        `/studies/${STUDY}`,
+        `${first}/metadata`,
+        `${first}/frames/1`,
+        `${first}/rendered`,
+        `${first}/thumbnail`,
+        `${first}/bulkdata/7FE00010`,
+        `/studies/${STUDY}/series`,
+      ]) {
         expect([address, ...reasonOf(await ask(door, address))]).toEqual([address, 403, 'COPY_LOCKED']);
       }
       expect((await ask(door, first)).json()).toMatchObject({ detail: expect.stringContaining('has run out') as unknown });
@@ -227,7 +329,9 @@ test('a large study streams: memory stays flat while a slow client reads, and a 
     const uid = '1.2.31';
     // 60 instances of 1 MiB.
     for (let from = 1; from <= 60; from += 10) {
-      const batch = Array.from({ length: 10 }, (_, index) => instanceFile({ study: uid, series: `${uid}.1`, instance: `${uid}.1.${from + index}` }, { pixels: Buffer.alloc(1024 * 1024, from) }));
+      const batch = Array.from({ length: 10 }, (_, index) =>
+        instanceFile({ study: uid, series: `${uid}.1`, instance: `${uid}.1.${from + index}` }, { pixels: Buffer.alloc(1024 * 1024, from) }),
+      );
       await store(big, batch);
     }
     const before = process.memoryUsage().arrayBuffers;
@@ -243,14 +347,22 @@ test('a large study streams: memory stays flat while a slow client reads, and a 
             response.resume();
           }, 500);
         });
-        response.on('data', (chunk: Buffer) => (bytes += chunk.length)).on('end', () => resolve(bytes)).on('error', reject);
-      }).on('error', reject).end();
+        response
+          .on('data', (chunk: Buffer) => (bytes += chunk.length))
+          .on('end', () => resolve(bytes))
+          .on('error', reject);
+      })
+        .on('error', reject)
+        .end();
     });
     expect(total).toBeGreaterThan(60 * 1024 * 1024);
     expect(whilePaused).toBeLessThan(20 * 1024 * 1024);
     await new Promise<void>((resolve) => {
       const request = httpRequest({ host: '127.0.0.1', port: big.http.port, path: `/dicomweb/studies/${uid}` }, (response) => {
-        response.once('data', () => response.destroy()).on('close', () => resolve()).on('error', () => undefined);
+        response
+          .once('data', () => response.destroy())
+          .on('close', () => resolve())
+          .on('error', () => undefined);
       });
       request.on('error', () => undefined).end();
     });
@@ -262,7 +374,9 @@ test('a large study streams: memory stays flat while a slow client reads, and a 
 
 testNeeding('dcmtk', 'dcmtk reads what WADO-RS gives, coerced headers too', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'meridian-wado-'));
-  const coerced = await openArchive({ coercionFor: () => ({ replace: { patientId: 'LOCAL-7' }, modifyingSystem: 'meridian', at: '20260102030405' }) });
+  const coerced = await openArchive({
+    coercionFor: () => ({ replace: { patientId: 'LOCAL-7' }, modifyingSystem: 'meridian', at: '20260102030405' }),
+  });
   try {
     await stow(coerced, files);
     const target = path.join(folder, 'back.dcm');

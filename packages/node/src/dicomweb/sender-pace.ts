@@ -15,7 +15,11 @@ export const SENDER_PACE: Pace = { bytes: 30 * 1024, waitMs: 30_000 };
  * silence is ended by the listener's idle limit.
  * @throws MeshError DEADLINE_EXCEEDED / SENDER_TOO_SLOW
  */
-export async function* atPace(source: AsyncIterable<Buffer>, clock: Clock, pace: Pace = SENDER_PACE): AsyncGenerator<Buffer, void, undefined> {
+export async function* atPace(
+  source: AsyncIterable<Buffer>,
+  clock: Clock,
+  pace: Pace = SENDER_PACE,
+): AsyncGenerator<Buffer, void, undefined> {
   const chunks = source[Symbol.asyncIterator]();
   let waitedMs = 0;
   let bytes = 0;
@@ -30,7 +34,11 @@ export async function* atPace(source: AsyncIterable<Buffer>, clock: Clock, pace:
         waitedMs = 0;
         bytes = 0;
       } else if (waitedMs > pace.waitMs) {
-        throw new MeshError('DEADLINE_EXCEEDED', 'SENDER_TOO_SLOW', 'The request came too slowly and was ended. What had come whole is stored; send the rest again.');
+        throw new MeshError(
+          'DEADLINE_EXCEEDED',
+          'SENDER_TOO_SLOW',
+          'The request came too slowly and was ended. What had come whole is stored; send the rest again.',
+        );
       }
       yield value;
     }

@@ -14,7 +14,11 @@ const MAX_START_BYTES = 1024 * 1024;
  * Stores one Part 10 file as its bytes come: the data set goes to the ingest, byte for byte; the file meta information
  * is read and let go, for the store writes its own. Errors of the file are an outcome; errors of the connection are thrown.
  */
-export async function storePart(parts: { body: AsyncIterable<Buffer>; ingest: Ingest; source: Omit<IngestSource, 'transferSyntaxUid'> }): Promise<PartOutcome> {
+export async function storePart(parts: {
+  body: AsyncIterable<Buffer>;
+  ingest: Ingest;
+  source: Omit<IngestSource, 'transferSyntaxUid'>;
+}): Promise<PartOutcome> {
   const chunks = parts.body[Symbol.asyncIterator]();
   let sink: InstanceSink | undefined;
   let start: Part10Start | undefined;
@@ -50,7 +54,8 @@ async function readStart(chunks: AsyncIterator<Buffer>): Promise<{ start: Part10
     if (done !== true) held = held.length === 0 ? value : Buffer.concat([held, value]);
     const start = readPart10Start(held, { ended: done === true });
     if (start !== 'need-more') return { start, rest: held.subarray(start.metaEndOffset) };
-    if (held.length > MAX_START_BYTES) throw new MeshError('INVALID_ARGUMENT', 'DICOM_NOT_PART10', 'The file meta information does not end.');
+    if (held.length > MAX_START_BYTES)
+      throw new MeshError('INVALID_ARGUMENT', 'DICOM_NOT_PART10', 'The file meta information does not end.');
   }
 }
 

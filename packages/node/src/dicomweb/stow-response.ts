@@ -4,7 +4,14 @@ import { TAG } from '../dicom/tags.ts';
 import type { PartOutcome } from './stow-part.ts';
 
 /** Failure Reason (0008,1197) values of PS3.18 Table I.2.2. */
-const FAILURE = { outOfResources: 0xa700, mismatch: 0xa900, cannotUnderstand: 0xc000, processing: 0x0110, transferSyntax: 0xc122, notAuthorised: 0x0124 } as const;
+const FAILURE = {
+  outOfResources: 0xa700,
+  mismatch: 0xa900,
+  cannotUnderstand: 0xc000,
+  processing: 0x0110,
+  transferSyntax: 0xc122,
+  notAuthorised: 0x0124,
+} as const;
 
 /** Warning Reason (0008,1196): stored, but not as the only object of its UID. */
 const WARNING_KEPT_ASIDE = 0xb000;
@@ -37,11 +44,17 @@ export function stowAnswer(outcomes: readonly PartOutcome[], baseUrl: string): S
       const { outcome } = each;
       studies.add(outcome.studyInstanceUid);
       keptAside ||= outcome.outcome === 'quarantined';
-      if (outcome.outcome === 'quarantined') sentences.set('INSTANCE_KEPT_ASIDE', 'An object with the same SOP Instance UID but other content is here already. The new one was kept aside for an operator to decide.');
+      if (outcome.outcome === 'quarantined')
+        sentences.set(
+          'INSTANCE_KEPT_ASIDE',
+          'An object with the same SOP Instance UID but other content is here already. The new one was kept aside for an operator to decide.',
+        );
       referenced.push({
         [TAG.ReferencedSOPClassUID]: ui(outcome.sopClassUid),
         [TAG.ReferencedSOPInstanceUID]: ui(outcome.sopInstanceUid),
-        [TAG.RetrieveURL]: ur(`${baseUrl}/studies/${outcome.studyInstanceUid}/series/${outcome.seriesInstanceUid}/instances/${outcome.sopInstanceUid}`),
+        [TAG.RetrieveURL]: ur(
+          `${baseUrl}/studies/${outcome.studyInstanceUid}/series/${outcome.seriesInstanceUid}/instances/${outcome.sopInstanceUid}`,
+        ),
         ...(outcome.outcome === 'quarantined' ? { [WARNING_REASON]: us(WARNING_KEPT_ASIDE) } : {}),
       });
       continue;
@@ -49,7 +62,12 @@ export function stowAnswer(outcomes: readonly PartOutcome[], baseUrl: string): S
     sentences.set(each.error.reason, each.error.message);
     const reason = { [TAG.FailureReason]: us(failureReason(each.error)) };
     if (each.sopInstanceUid === undefined) otherFailures.push(reason);
-    else failed.push({ [TAG.ReferencedSOPClassUID]: ui(each.sopClassUid ?? ''), [TAG.ReferencedSOPInstanceUID]: ui(each.sopInstanceUid), ...reason });
+    else
+      failed.push({
+        [TAG.ReferencedSOPClassUID]: ui(each.sopClassUid ?? ''),
+        [TAG.ReferencedSOPInstanceUID]: ui(each.sopInstanceUid),
+        ...reason,
+      });
   }
   const [onlyStudy] = studies;
   const failures = failed.length + otherFailures.length;

@@ -23,12 +23,24 @@ export async function mountStow(app: FastifyInstance, parts: DicomwebParts): Pro
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
   const config = { policy: 'clinical-write', streamedBody: true } as const;
   app.post('/studies', { config }, (request, reply) => store(parts, request, reply, undefined));
-  app.post<{ Params: { study: string } }>('/studies/:study', { config }, (request, reply) => store(parts, request, reply, parseStudyInstanceUid(request.params.study)));
+  app.post<{ Params: { study: string } }>('/studies/:study', { config }, (request, reply) =>
+    store(parts, request, reply, parseStudyInstanceUid(request.params.study)),
+  );
 }
 
-async function store(parts: DicomwebParts, request: FastifyRequest, reply: FastifyReply, studyInstanceUid: string | undefined): Promise<FastifyReply> {
+async function store(
+  parts: DicomwebParts,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  studyInstanceUid: string | undefined,
+): Promise<FastifyReply> {
   if (chooseType(acceptOf(request), [DICOM_JSON, 'application/json']) === undefined) {
-    throw new HttpStatusError(406, 'INVALID_ARGUMENT', 'NOT_ACCEPTABLE', 'The answer to a store request comes as application/dicom+json; the Accept header allows it in no form.');
+    throw new HttpStatusError(
+      406,
+      'INVALID_ARGUMENT',
+      'NOT_ACCEPTABLE',
+      'The answer to a store request comes as application/dicom+json; the Accept header allows it in no form.',
+    );
   }
   const { ingest } = parts.store;
   const associationId = `stow-${randomUUID()}`;
@@ -60,10 +72,19 @@ async function store(parts: DicomwebParts, request: FastifyRequest, reply: Fasti
   const answer = stowAnswer(outcomes, baseUrlOf(request));
   for (const warning of answer.warnings) reply.raw.appendHeader('warning', `299 meridian "${warning.replace(/["\\]/g, "'")}"`);
   const refusals = outcomes.filter((each) => each.kind === 'refused');
-  parts.log.info({ event: 'stow-answered', status: answer.status, instances: outcomes.length, refused: refusals.length, reasons: [...new Set(refusals.map(({ error }) => error.reason))] });
+  parts.log.info({
+    event: 'stow-answered',
+    status: answer.status,
+    instances: outcomes.length,
+    refused: refusals.length,
+    reasons: [...new Set(refusals.map(({ error }) => error.reason))],
+  });
   // After a body that could not be read to its end the connection is of no more use.
   if (!whole) void reply.header('connection', 'close');
-  return reply.code(answer.status).type(DICOM_JSON).send(Buffer.from(JSON.stringify(answer.dataset)));
+  return reply
+    .code(answer.status)
+    .type(DICOM_JSON)
+    .send(Buffer.from(JSON.stringify(answer.dataset)));
 }
 
 interface BodyReceiver {
@@ -84,7 +105,12 @@ async function readBodies(parts: DicomwebParts, request: FastifyRequest, { arriv
   const type = media?.parameters.get('type')?.toLowerCase() ?? DICOM;
   const boundary = media?.parameters.get('boundary') ?? '';
   if (media?.type !== 'multipart/related' || type !== DICOM) {
-    throw new HttpStatusError(415, 'INVALID_ARGUMENT', 'MEDIA_TYPE_UNSUPPORTED', 'Send DICOM objects as multipart/related; type="application/dicom", or one object as application/dicom.');
+    throw new HttpStatusError(
+      415,
+      'INVALID_ARGUMENT',
+      'MEDIA_TYPE_UNSUPPORTED',
+      'Send DICOM objects as multipart/related; type="application/dicom", or one object as application/dicom.',
+    );
   }
   if (!isBoundary(boundary)) throw new MeshError('INVALID_ARGUMENT', 'MULTIPART_NO_BOUNDARY', 'The Content-Type names no usable boundary.');
   try {
@@ -96,7 +122,8 @@ async function readBodies(parts: DicomwebParts, request: FastifyRequest, { arriv
     return true;
   } catch (thrown) {
     // The sender went away: nobody is left to answer. What is malformed ends the request, what was stored stays stored.
-    if (isConnectionLost(thrown)) throw new MeshError('CANCELLED', 'SENDER_GONE', 'The sender ended the connection within its request.', { cause: thrown });
+    if (isConnectionLost(thrown))
+      throw new MeshError('CANCELLED', 'SENDER_GONE', 'The sender ended the connection within its request.', { cause: thrown });
     refused(asMeshError(thrown));
     return false;
   }

@@ -31,7 +31,11 @@ export type Admit = (request: AssociateRequest, address: string) => Admission;
  * @param own the hospital's title and the authority of ids that loopback peers send when there is no rule.
  * @throws MeshError INVALID_ARGUMENT / AE_TITLE_INVALID, AE_RULE_ADDRESS
  */
-export function openAdmission(own: { readonly aeTitle: string; readonly assigningAuthority: string; readonly allow: readonly AeRule[] }): Admit {
+export function openAdmission(own: {
+  readonly aeTitle: string;
+  readonly assigningAuthority: string;
+  readonly allow: readonly AeRule[];
+}): Admit {
   const ourTitle = checkedTitle(own.aeTitle, 'AE title of this node');
   const rules = own.allow.map(compileRule);
   const sourceOf = (address: string, callingAeTitle: string): Source | undefined => {
@@ -64,8 +68,12 @@ function compileRule(rule: AeRule): { readonly source: Source; fits(address: str
   const title = rule.aeTitle === undefined ? undefined : checkedTitle(rule.aeTitle, 'AE title of an AE rule');
   const network = rule.address === undefined ? undefined : networks([rule.address]);
   return {
-    source: { assigningAuthority: rule.assigningAuthority, ...(rule.nationalIdIn === undefined ? {} : { nationalIdIn: rule.nationalIdIn }) },
-    fits: (address, callingAeTitle) => (title === undefined || title === callingAeTitle) && (network === undefined || contains(network, address)),
+    source: {
+      assigningAuthority: rule.assigningAuthority,
+      ...(rule.nationalIdIn === undefined ? {} : { nationalIdIn: rule.nationalIdIn }),
+    },
+    fits: (address, callingAeTitle) =>
+      (title === undefined || title === callingAeTitle) && (network === undefined || contains(network, address)),
   };
 }
 
@@ -77,7 +85,11 @@ function networks(texts: readonly string[]): BlockList {
     const longest = family === 'ipv6' ? 128 : 32;
     const bits = prefix === undefined ? longest : Number(prefix);
     if (isIP(address) === 0 || !/^\d{1,3}$/.test(prefix ?? '0') || bits > longest) {
-      throw new MeshError('INVALID_ARGUMENT', 'AE_RULE_ADDRESS', `An AE rule's address must be an IP address or a network such as 10.1.0.0/16, got "${text}".`);
+      throw new MeshError(
+        'INVALID_ARGUMENT',
+        'AE_RULE_ADDRESS',
+        `An AE rule's address must be an IP address or a network such as 10.1.0.0/16, got "${text}".`,
+      );
     }
     list.addSubnet(address, bits, family);
   }
@@ -93,7 +105,11 @@ function contains(list: BlockList, address: string): boolean {
 function checkedTitle(text: string, what: string): string {
   const title = text.trim();
   if (!/^[\x20-\x5b\x5d-\x7e]{1,16}$/.test(title)) {
-    throw new MeshError('INVALID_ARGUMENT', 'AE_TITLE_INVALID', `The ${what} must be 1-16 characters without a backslash (PS3.5 AE), got ${title.length} characters.`);
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'AE_TITLE_INVALID',
+      `The ${what} must be 1-16 characters without a backslash (PS3.5 AE), got ${title.length} characters.`,
+    );
   }
   return title;
 }

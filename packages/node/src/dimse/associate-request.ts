@@ -49,7 +49,8 @@ export function readAssociateRequest(body: Buffer, maxContexts: number): Associa
     // Any other item type is ignored, as PS3.8 9.3.1 asks.
     if (contexts.length > maxContexts) throw invalid(`An association request proposes more than ${maxContexts} presentation contexts.`);
   }
-  if (new Set(contexts.map((context) => context.id)).size !== contexts.length) throw invalid('An association request uses one presentation context id twice.');
+  if (new Set(contexts.map((context) => context.id)).size !== contexts.length)
+    throw invalid('An association request uses one presentation context id twice.');
   return {
     protocolVersion: body.readUInt16BE(0),
     calledAeTitle: aeTitle(body.subarray(4, 20)),
@@ -74,7 +75,8 @@ function readUserInformation(value: Buffer): UserInformation {
     if (item.type === 0x51) {
       if (item.value.length !== 4) throw invalid('The maximum length sub-item must have 4 bytes.');
       peerPduBytes = item.value.readUInt32BE(0);
-      if (peerPduBytes !== 0 && peerPduBytes < LEAST_PEER_PDU_BYTES) throw invalid(`The peer takes PDUs of ${peerPduBytes} bytes at most; nothing can be said in them.`);
+      if (peerPduBytes !== 0 && peerPduBytes < LEAST_PEER_PDU_BYTES)
+        throw invalid(`The peer takes PDUs of ${peerPduBytes} bytes at most; nothing can be said in them.`);
     } else if (item.type === 0x54) roles.push(readRole(item.value));
   }
   return { peerPduBytes, roles };

@@ -72,7 +72,9 @@ export class Association implements PduHandler {
     socket.on('data', (chunk: Buffer) => this.#onBytes(chunk));
     socket.on('drain', () => this.#unpause('answers'));
     socket.on('end', () => this.#onPeerEnd());
-    socket.on('error', (error) => parts.log.debug({ event: 'connection-error', association: parts.id, code: 'code' in error ? error.code : error.name }));
+    socket.on('error', (error) =>
+      parts.log.debug({ event: 'connection-error', association: parts.id, code: 'code' in error ? error.code : error.name }),
+    );
     socket.on('close', () => this.#onClose());
     this.#deadline.set(limits.artimMs);
   }
@@ -99,7 +101,8 @@ export class Association implements PduHandler {
       if (type === PDU.ASSOCIATE_RQ) return this.#parts.limits.associateRequestBytes;
       throw protocolError('PDU_UNEXPECTED', `A PDU of type ${type} came before an association was asked for.`);
     }
-    if (type !== PDU.DATA && type !== PDU.RELEASE_RQ) throw protocolError('PDU_UNEXPECTED', `A PDU of type ${type} came in an open association.`);
+    if (type !== PDU.DATA && type !== PDU.RELEASE_RQ)
+      throw protocolError('PDU_UNEXPECTED', `A PDU of type ${type} came in an open association.`);
     if (this.#busy) {
       // One operation at a time: what a hasty peer sends meanwhile waits in its own socket.
       this.#pause('operation');
@@ -148,7 +151,16 @@ export class Association implements PduHandler {
     const request = readAssociateRequest(body, limits.presentationContexts);
     const admission = this.#parts.admit(request);
     if (!admission.admit) {
-      log.warn({ event: 'association-rejected', association: id, address, callingAeTitle: request.callingAeTitle, calledAeTitle: request.calledAeTitle }, admission.rejection.sentence);
+      log.warn(
+        {
+          event: 'association-rejected',
+          association: id,
+          address,
+          callingAeTitle: request.callingAeTitle,
+          calledAeTitle: request.calledAeTitle,
+        },
+        admission.rejection.sentence,
+      );
       this.#parts.socket.end(encodeReject(admission.rejection));
       return this.#close('aborted');
     }
@@ -168,7 +180,14 @@ export class Association implements PduHandler {
     this.#state = 'established';
     this.#parts.opened(facts);
     this.#send(encodeAccept(request, negotiated, { pduBytes: limits.pduBytes, implementation }));
-    log.info({ event: 'association-accepted', association: id, address, callingAeTitle: request.callingAeTitle, contexts: negotiated.accepted.size, contextsRefused: negotiated.answers.length - negotiated.accepted.size });
+    log.info({
+      event: 'association-accepted',
+      association: id,
+      address,
+      callingAeTitle: request.callingAeTitle,
+      contexts: negotiated.accepted.size,
+      contextsRefused: negotiated.answers.length - negotiated.accepted.size,
+    });
     this.#setDeadline();
   }
 
@@ -227,7 +246,16 @@ export class Association implements PduHandler {
   #fail(error: MeshError): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     const { id, address, log, socket } = this.#parts;
-    log.warn({ event: 'association-aborted', association: id, address, reason: error.reason, ...(error.code === 'INTERNAL' ? { err: error.cause ?? error } : {}) }, error.message);
+    log.warn(
+      {
+        event: 'association-aborted',
+        association: id,
+        address,
+        reason: error.reason,
+        ...(error.code === 'INTERNAL' ? { err: error.cause ?? error } : {}),
+      },
+      error.message,
+    );
     socket.end(encodeAbort(2, abortReasonNumber(error)));
     this.#close('aborted');
   }
@@ -271,7 +299,9 @@ export class Association implements PduHandler {
   }
 
   #dropOperation(): void {
-    this.#messages?.abort().catch((error: unknown) => this.#parts.log.error({ event: 'operation-abort-failed', association: this.#parts.id, err: error }));
+    this.#messages
+      ?.abort()
+      .catch((error: unknown) => this.#parts.log.error({ event: 'operation-abort-failed', association: this.#parts.id, err: error }));
   }
 
   #tellEnd(how: AssociationEnd): void {
@@ -294,7 +324,9 @@ export class Association implements PduHandler {
       this.#parts.log.debug({ event: 'connection-timed-out', association: this.#parts.id, address: this.#parts.address });
       return this.destroy();
     }
-    this.#fail(new MeshError('DEADLINE_EXCEEDED', 'PEER_SILENT', `The peer sent nothing that ends a message for ${Math.round(waitedMs / 1000)} s.`));
+    this.#fail(
+      new MeshError('DEADLINE_EXCEEDED', 'PEER_SILENT', `The peer sent nothing that ends a message for ${Math.round(waitedMs / 1000)} s.`),
+    );
   }
 
   #setDeadline(): void {

@@ -14,7 +14,12 @@ export function storeService(parts: { readonly ingest: Ingest; readonly log: Log
   return (request) => {
     const refusal = refusalOf(request);
     if (refusal !== undefined) {
-      parts.log.warn({ event: 'c-store-refused', association: request.association.id, status: refusal.status, comment: refusal.errorComment });
+      parts.log.warn({
+        event: 'c-store-refused',
+        association: request.association.id,
+        status: refusal.status,
+        comment: refusal.errorComment,
+      });
       return answering(refusal);
     }
     return new StoreOperation(parts, request);
@@ -22,8 +27,10 @@ export function storeService(parts: { readonly ingest: Ingest; readonly log: Log
 }
 
 function refusalOf({ command, context }: DimseRequest): DimseResponse | undefined {
-  if (!isStorageClass(context.abstractSyntaxUid)) return { status: DIMSE_STATUS.SOP_CLASS_NOT_SUPPORTED, errorComment: 'Not a storage presentation context' };
-  if (command.sopClassUid === undefined || command.sopInstanceUid === undefined) return { status: DIMSE_STATUS.CANNOT_UNDERSTAND, errorComment: 'No affected SOP class or instance UID' };
+  if (!isStorageClass(context.abstractSyntaxUid))
+    return { status: DIMSE_STATUS.SOP_CLASS_NOT_SUPPORTED, errorComment: 'Not a storage presentation context' };
+  if (command.sopClassUid === undefined || command.sopInstanceUid === undefined)
+    return { status: DIMSE_STATUS.CANNOT_UNDERSTAND, errorComment: 'No affected SOP class or instance UID' };
   if (!command.hasDataSet) return { status: DIMSE_STATUS.CANNOT_UNDERSTAND, errorComment: 'C-STORE without a data set' };
   return undefined;
 }
@@ -77,7 +84,16 @@ class StoreOperation implements Operation {
     }
     const failure = this.#failure ?? asMeshError(undefined);
     const response = failureResponse(failure);
-    this.#log[failure.code === 'INTERNAL' ? 'error' : 'warn']({ event: 'c-store-refused', association: this.#request.association.id, reason: failure.reason, status: response.status, ...(failure.code === 'INTERNAL' ? { err: failure.cause ?? failure } : {}) }, failure.message);
+    this.#log[failure.code === 'INTERNAL' ? 'error' : 'warn'](
+      {
+        event: 'c-store-refused',
+        association: this.#request.association.id,
+        reason: failure.reason,
+        status: response.status,
+        ...(failure.code === 'INTERNAL' ? { err: failure.cause ?? failure } : {}),
+      },
+      failure.message,
+    );
     return response;
   }
 
@@ -98,7 +114,9 @@ class StoreOperation implements Operation {
 
   #fail(error: unknown): void {
     this.#failure ??= asMeshError(error);
-    this.abort().catch((abortError: unknown) => this.#log.error({ event: 'c-store-cleanup-failed', association: this.#request.association.id, err: abortError }));
+    this.abort().catch((abortError: unknown) =>
+      this.#log.error({ event: 'c-store-cleanup-failed', association: this.#request.association.id, err: abortError }),
+    );
   }
 }
 

@@ -11,10 +11,17 @@ import { openDimse, type DimseServer } from './dimse-server.ts';
 import { dcmtk, openStoreScp, STORESCU_OPTION } from './testing/dcmtk.ts';
 import { MemoryIngest } from './testing/memory-ingest.ts';
 
-async function withDoor(body: (door: { server: DimseServer; ingest: MemoryIngest; folder: string; to: readonly string[] }) => Promise<void>): Promise<void> {
+async function withDoor(
+  body: (door: { server: DimseServer; ingest: MemoryIngest; folder: string; to: readonly string[] }) => Promise<void>,
+): Promise<void> {
   const ingest = new MemoryIngest();
   const folder = await mkdtemp(join(tmpdir(), 'meridian-dimse-'));
-  const server = await openDimse({ config: { host: '127.0.0.1', port: 0, aeTitle: 'MERIDIAN', assigningAuthority: 'A', allow: [] }, ingest, clock: systemClock, log: silentLog });
+  const server = await openDimse({
+    config: { host: '127.0.0.1', port: 0, aeTitle: 'MERIDIAN', assigningAuthority: 'A', allow: [] },
+    ingest,
+    clock: systemClock,
+    log: silentLog,
+  });
   try {
     await body({ server, ingest, folder, to: ['-aec', 'MERIDIAN', '127.0.0.1', String(server.port)] });
   } finally {
@@ -44,41 +51,47 @@ testNeeding('dcmtk', 'dcmtk asks whether we are there, in all its ways', async (
     expect(wrong.output).toMatch(/Called AE Title Not Recognized/i);
     await dcmtk('termscu', to);
     expect(await dcmtk('echoscu', to)).toMatchObject({ exitCode: 0 });
-    expect(ingest.events.filter((event) => event.startsWith('opened')).length).toBe(ingest.events.filter((event) => /^(released|aborted)/.test(event)).length);
+    expect(ingest.events.filter((event) => event.startsWith('opened')).length).toBe(
+      ingest.events.filter((event) => /^(released|aborted)/.test(event)).length,
+    );
     expect(server.associations()).toBe(0);
   });
 });
 
-testNeeding(['dcmtk', 'shared data'], 'what dcmtk sends arrives as storescp +B would write it, in each transfer syntax and PDU size', async () => {
-  await withDoor(async ({ ingest, folder, to }) => {
-    const reference = await openStoreScp({ folder: join(folder, 'reference') });
-    try {
-      const syntaxes = new Set<string>();
-      for (const [at, file] of SAMPLES.entries()) {
-        const start = readPart10Start(await readFile(file));
-        if (start === 'need-more') throw new Error('no file');
-        const size = ['--max-send-pdu', at % 2 === 0 ? '4096' : '131072'];
-        const option = STORESCU_OPTION[start.transferSyntaxUid] ?? '-xe';
-        expect(await dcmtk('storescu', [...size, option, ...to, file])).toMatchObject({ exitCode: 0 });
-        expect(await dcmtk('storescu', [...size, option, '127.0.0.1', String(reference.port), file])).toMatchObject({ exitCode: 0 });
-        const [written = '', ...more] = await reference.files();
-        expect(more).toEqual([]);
-        const bytes = await readFile(written);
-        const theirs = readPart10Start(bytes);
-        if (theirs === 'need-more') throw new Error('no file');
-        const ours = ingest.received.at(-1);
-        expect(ours?.source.transferSyntaxUid).toBe(start.transferSyntaxUid);
-        expect(theirs.transferSyntaxUid).toBe(start.transferSyntaxUid);
-        expect(ours?.bytes.equals(bytes.subarray(theirs.metaEndOffset))).toBe(true);
-        syntaxes.add(start.transferSyntaxUid);
-        await rm(written);
+testNeeding(
+  ['dcmtk', 'shared data'],
+  'what dcmtk sends arrives as storescp +B would write it, in each transfer syntax and PDU size',
+  async () => {
+    await withDoor(async ({ ingest, folder, to }) => {
+      const reference = await openStoreScp({ folder: join(folder, 'reference') });
+      try {
+        const syntaxes = new Set<string>();
+        for (const [at, file] of SAMPLES.entries()) {
+          const start = readPart10Start(await readFile(file));
+          if (start === 'need-more') throw new Error('no file');
+          const size = ['--max-send-pdu', at % 2 === 0 ? '4096' : '131072'];
+          const option = STORESCU_OPTION[start.transferSyntaxUid] ?? '-xe';
+          expect(await dcmtk('storescu', [...size, option, ...to, file])).toMatchObject({ exitCode: 0 });
+          expect(await dcmtk('storescu', [...size, option, '127.0.0.1', String(reference.port), file])).toMatchObject({ exitCode: 0 });
+          const [written = '', ...more] = await reference.files();
+          expect(more).toEqual([]);
+          const bytes = await readFile(written);
+          const theirs = readPart10Start(bytes);
+          if (theirs === 'need-more') throw new Error('no file');
+          const ours = ingest.received.at(-1);
+          expect(ours?.source.transferSyntaxUid).toBe(start.transferSyntaxUid);
+          expect(theirs.transferSyntaxUid).toBe(start.transferSyntaxUid);
+          expect(ours?.bytes.equals(bytes.subarray(theirs.metaEndOffset))).toBe(true);
+          syntaxes.add(start.transferSyntaxUid);
+          await rm(written);
+        }
+        expect(syntaxes.size).toBeGreaterThanOrEqual(6);
+      } finally {
+        await reference.close();
       }
-      expect(syntaxes.size).toBeGreaterThanOrEqual(6);
-    } finally {
-      await reference.close();
-    }
-  });
-});
+    });
+  },
+);
 
 testNeeding(['dcmtk', 'shared data'], 'dcmsend over several associations, a repeating storescu, and a full disk told as such', async () => {
   await withDoor(async ({ ingest, to }) => {

@@ -194,7 +194,17 @@ class DimseDoor implements DimseServer {
 
 function listenError(error: Error, host: string, port: number): MeshError {
   if ('code' in error && error.code === 'EADDRINUSE') {
-    return new MeshError('ALREADY_EXISTS', 'PORT_IN_USE', `Port ${port} on ${host} is in use by another program. Choose another DICOM port, or stop that program.`, { cause: error });
+    return new MeshError(
+      'ALREADY_EXISTS',
+      'PORT_IN_USE',
+      `Port ${port} on ${host} is in use by another program. Choose another DICOM port, or stop that program.`,
+      { cause: error },
+    );
   }
-  return new MeshError('UNAVAILABLE', 'DIMSE_LISTEN_FAILED', `DICOM could not listen on ${host}:${port} (${'code' in error ? String(error.code) : error.message}).`, { cause: error });
+  return new MeshError(
+    'UNAVAILABLE',
+    'DIMSE_LISTEN_FAILED',
+    `DICOM could not listen on ${host}:${port} (${'code' in error ? String(error.code) : error.message}).`,
+    { cause: error },
+  );
 }

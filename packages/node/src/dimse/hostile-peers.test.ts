@@ -3,7 +3,19 @@ import { MeshError } from '@meridian/shared/errors';
 import type { AeRule } from './dimse-server.ts';
 import { encodeItem, encodePdu, PDU } from './pdu.ts';
 import { dataSet, until, withDoor, type Door } from './testing/door.ts';
-import { associateRequest, command, CT, dataPdu, echoCommand, EXPLICIT_LITTLE, pdv, RELEASE, storeCommand, wholeStream, type Propose } from './testing/raw-peer.ts';
+import {
+  associateRequest,
+  command,
+  CT,
+  dataPdu,
+  echoCommand,
+  EXPLICIT_LITTLE,
+  pdv,
+  RELEASE,
+  storeCommand,
+  wholeStream,
+  type Propose,
+} from './testing/raw-peer.ts';
 
 test('what was on the wire reaches the ingest byte for byte, with where it came from', async () => {
   await withDoor(async ({ ingest, peer }) => {
@@ -61,7 +73,11 @@ test('a lying or misplaced PDU is answered by A-ABORT at its header', async () =
     ['a release without an association', RELEASE, 2],
     ['an answer nobody asked for', encodePdu(PDU.ASSOCIATE_AC, Buffer.alloc(68)), 2],
     ['an even context id', associateRequest({ contexts: [{ id: 2, abstractSyntaxUid: CT, transferSyntaxUids: [EXPLICIT_LITTLE] }] }), 6],
-    ['one context id twice', associateRequest({ contexts: [1, 1].map((id): Propose => ({ id, abstractSyntaxUid: CT, transferSyntaxUids: [EXPLICIT_LITTLE] })) }), 6],
+    [
+      'one context id twice',
+      associateRequest({ contexts: [1, 1].map((id): Propose => ({ id, abstractSyntaxUid: CT, transferSyntaxUids: [EXPLICIT_LITTLE] })) }),
+      6,
+    ],
     ['PDUs of 8 bytes at most', associateRequest({ pduBytes: 8 }), 6],
     ['a maximum length of 2 bytes', associateRequest({ extraUserItems: [encodeItem(0x51, Buffer.alloc(2))] }), 6],
     ['a role that runs past its item', associateRequest({ extraUserItems: [encodeItem(0x54, Buffer.from([0xff, 0xff, 1, 1]))] }), 6],
@@ -82,11 +98,28 @@ test('a lying or misplaced PDU is answered by A-ABORT at its header', async () =
     ['a release answer (collision)', encodePdu(PDU.RELEASE_RP, new Uint8Array(4)), 2],
     ['a release inside a message', Buffer.concat([dataPdu(1, 3, command1), dataPdu(1, 0, dataSet), RELEASE]), 2],
     ['a release of 1 MiB', Buffer.from([PDU.RELEASE_RQ, 0, 0, 0x10, 0, 0]), 6],
-    ['a command whose element runs past its end', dataPdu(1, 3, Buffer.concat([command1.subarray(0, 4), Buffer.from([0xf0, 0xff, 0xff, 0xff])])), 6],
+    [
+      'a command whose element runs past its end',
+      dataPdu(1, 3, Buffer.concat([command1.subarray(0, 4), Buffer.from([0xf0, 0xff, 0xff, 0xff])])),
+      6,
+    ],
     ['a command of another group', dataPdu(1, 3, Buffer.from([8, 0, 5, 0, 0, 0, 0, 0])), 6],
     ['a command without a command field', dataPdu(1, 3, command([[0x0110, 1]])), 6],
     ['a command of 70,000 bytes', dataPdu(1, 1, Buffer.alloc(70_000)), 6],
-    ['a response to nothing', dataPdu(1, 3, command([[0x0100, 0x8001], [0x0120, 1], [0x0800, 0x0101], [0x0900, 0]])), 2],
+    [
+      'a response to nothing',
+      dataPdu(
+        1,
+        3,
+        command([
+          [0x0100, 0x8001],
+          [0x0120, 1],
+          [0x0800, 0x0101],
+          [0x0900, 0],
+        ]),
+      ),
+      2,
+    ],
   ];
   await withDoor(async ({ server, ingest, peer, associated }) => {
     for (const [what, bytes, reason] of beforeAssociation) {
@@ -192,7 +225,12 @@ test('contexts: any storage class in the first syntax proposed; queries and shut
     const role = encodeItem(0x54, Buffer.concat([Buffer.from([0, uid.length]), uid, Buffer.from([1, 1])]));
     const userIdentity = encodeItem(0x58, Buffer.from([1, 1, 0, 3, 0x62, 0x6f, 0x62, 0, 0]));
     const asker = await peer();
-    asker.send(associateRequest({ contexts: uids.map(([abstractSyntaxUid, transferSyntaxUids], at) => ({ id: at * 2 + 1, abstractSyntaxUid, transferSyntaxUids })), extraUserItems: [role, userIdentity] }));
+    asker.send(
+      associateRequest({
+        contexts: uids.map(([abstractSyntaxUid, transferSyntaxUids], at) => ({ id: at * 2 + 1, abstractSyntaxUid, transferSyntaxUids })),
+        extraUserItems: [role, userIdentity],
+      }),
+    );
     const accept = await asker.next();
     expect(accept?.type).toBe(PDU.ASSOCIATE_AC);
     const body = accept?.body ?? Buffer.alloc(0);
@@ -202,11 +240,19 @@ test('contexts: any storage class in the first syntax proposed; queries and shut
       const value = body.subarray(at + 4, at + 4 + body.readUInt16BE(at + 2));
       if (body[at] === 0x21) results.push([value[2], value[2] === 0 ? value.subarray(8).toString() : '']);
       if (body[at] === 0x50) {
-        for (let sub = 0; sub < value.length; sub += 4 + value.readUInt16BE(sub + 2)) userItems[value[sub] ?? 0] = value.subarray(sub + 4, sub + 4 + value.readUInt16BE(sub + 2)).toString('hex');
+        for (let sub = 0; sub < value.length; sub += 4 + value.readUInt16BE(sub + 2))
+          userItems[value[sub] ?? 0] = value.subarray(sub + 4, sub + 4 + value.readUInt16BE(sub + 2)).toString('hex');
       }
     }
     expect(results).toEqual([
-      [0, '1.2.840.10008.1.2.4.201'], [0, '1.2.840.113619.5.2'], [0, EXPLICIT_LITTLE], [0, '1.2.840.10008.1.2'], [3, ''], [3, ''], [4, ''], [3, ''],
+      [0, '1.2.840.10008.1.2.4.201'],
+      [0, '1.2.840.113619.5.2'],
+      [0, EXPLICIT_LITTLE],
+      [0, '1.2.840.10008.1.2'],
+      [3, ''],
+      [3, ''],
+      [4, ''],
+      [3, ''],
     ]);
     expect(userItems[0x51]).toBe('00020000');
     expect(userItems[0x54]?.endsWith('0100')).toBe(true);
@@ -217,7 +263,14 @@ test('contexts: any storage class in the first syntax proposed; queries and shut
 
 test('each answer of the store has its DIMSE status, and the association goes on', async () => {
   await withDoor(async ({ ingest, associated }) => {
-    const sender = await associated(associateRequest({ contexts: [{ id: 1, abstractSyntaxUid: CT, transferSyntaxUids: [EXPLICIT_LITTLE] }, { id: 3, abstractSyntaxUid: '1.2.840.10008.1.1', transferSyntaxUids: [EXPLICIT_LITTLE] }] }));
+    const sender = await associated(
+      associateRequest({
+        contexts: [
+          { id: 1, abstractSyntaxUid: CT, transferSyntaxUids: [EXPLICIT_LITTLE] },
+          { id: 3, abstractSyntaxUid: '1.2.840.10008.1.1', transferSyntaxUids: [EXPLICIT_LITTLE] },
+        ],
+      }),
+    );
     const outcomes: readonly (readonly ['stored' | 'duplicate' | 'quarantined' | MeshError, number])[] = [
       ['stored', 0],
       ['duplicate', 0],
@@ -230,23 +283,73 @@ test('each answer of the store has its DIMSE status, and the association goes on
     for (const [outcome, status] of outcomes) {
       ingest.outcome = () => outcome;
       sender.send(dataPdu(1, 3, storeCommand()), dataPdu(1, 0, dataSet), dataPdu(1, 2, Buffer.alloc(0)));
-      expect(await sender.response()).toMatchObject({ status, field: 0x8001, ...(outcome instanceof MeshError ? { comment: outcome.reason } : {}) });
+      expect(await sender.response()).toMatchObject({
+        status,
+        field: 0x8001,
+        ...(outcome instanceof MeshError ? { comment: outcome.reason } : {}),
+      });
     }
     const begun = ingest.begun;
     sender.send(dataPdu(1, 3, storeCommand({ data: false })));
     expect(await sender.response()).toMatchObject({ status: 0xc000 });
-    sender.send(dataPdu(1, 3, command([[0x0002, CT], [0x0100, 1], [0x0110, 7], [0x0800, 0]])), dataPdu(1, 2, dataSet));
+    sender.send(
+      dataPdu(
+        1,
+        3,
+        command([
+          [0x0002, CT],
+          [0x0100, 1],
+          [0x0110, 7],
+          [0x0800, 0],
+        ]),
+      ),
+      dataPdu(1, 2, dataSet),
+    );
     expect(await sender.response()).toMatchObject({ status: 0xc000 });
     sender.send(dataPdu(3, 3, storeCommand()), dataPdu(3, 2, dataSet));
     expect(await sender.response()).toMatchObject({ status: 0x0122 });
     expect(ingest.begun).toBe(begun);
     // A query and an N-CREATE with a data set: not ours, dropped, answered.
-    sender.send(dataPdu(1, 3, command([[0x0002, CT], [0x0100, 0x20], [0x0110, 9], [0x0800, 1]])), dataPdu(1, 2, dataSet));
+    sender.send(
+      dataPdu(
+        1,
+        3,
+        command([
+          [0x0002, CT],
+          [0x0100, 0x20],
+          [0x0110, 9],
+          [0x0800, 1],
+        ]),
+      ),
+      dataPdu(1, 2, dataSet),
+    );
     expect(await sender.response()).toMatchObject({ status: 0x0211, field: 0x8020 });
-    sender.send(dataPdu(1, 3, command([[0x0003, CT], [0x0100, 0x140], [0x0110, 9], [0x0800, 0x0101]])));
+    sender.send(
+      dataPdu(
+        1,
+        3,
+        command([
+          [0x0003, CT],
+          [0x0100, 0x140],
+          [0x0110, 9],
+          [0x0800, 0x0101],
+        ]),
+      ),
+    );
     expect(await sender.response()).toMatchObject({ status: 0x0211, field: 0x8140 });
     // C-CANCEL has no answer; the echo after it has.
-    sender.send(dataPdu(1, 3, command([[0x0100, 0xfff], [0x0120, 9], [0x0800, 0x0101]])), dataPdu(3, 3, echoCommand()));
+    sender.send(
+      dataPdu(
+        1,
+        3,
+        command([
+          [0x0100, 0xfff],
+          [0x0120, 9],
+          [0x0800, 0x0101],
+        ]),
+      ),
+      dataPdu(3, 3, echoCommand()),
+    );
     expect(await sender.response()).toMatchObject({ status: 0, field: 0x8030 });
     sender.send(RELEASE);
     expect((await sender.next())?.type).toBe(PDU.RELEASE_RP);

@@ -25,7 +25,11 @@ export class MessageReader {
   #commandBytes = 0;
   #receiving: { readonly operation: Operation; readonly command: DimseCommand } | undefined;
 
-  constructor(parts: { readonly contexts: ReadonlyMap<number, AcceptedContext>; readonly mostCommandBytes: number; readonly handler: MessageHandler }) {
+  constructor(parts: {
+    readonly contexts: ReadonlyMap<number, AcceptedContext>;
+    readonly mostCommandBytes: number;
+    readonly handler: MessageHandler;
+  }) {
     this.#contexts = parts.contexts;
     this.#mostCommandBytes = parts.mostCommandBytes;
     this.#handler = parts.handler;
@@ -38,10 +42,16 @@ export class MessageReader {
 
   pdvBegins(contextId: number, control: number): void {
     const context = this.#contexts.get(contextId);
-    if (context === undefined) throw protocolError('PDU_PARAMETER_INVALID', `Data came for presentation context ${contextId}, which was not accepted.`);
-    if (this.#context !== undefined && this.#context !== context) throw protocolError('PDU_PARAMETER_UNEXPECTED', 'One message came over two presentation contexts.');
+    if (context === undefined)
+      throw protocolError('PDU_PARAMETER_INVALID', `Data came for presentation context ${contextId}, which was not accepted.`);
+    if (this.#context !== undefined && this.#context !== context)
+      throw protocolError('PDU_PARAMETER_UNEXPECTED', 'One message came over two presentation contexts.');
     const isCommand = (control & CONTROL_COMMAND) !== 0;
-    if (isCommand === (this.#receiving !== undefined)) throw protocolError('PDU_PARAMETER_UNEXPECTED', isCommand ? 'A command came where a data set had to.' : 'A data set came without a command.');
+    if (isCommand === (this.#receiving !== undefined))
+      throw protocolError(
+        'PDU_PARAMETER_UNEXPECTED',
+        isCommand ? 'A command came where a data set had to.' : 'A data set came without a command.',
+      );
     this.#context = context;
     this.#control = control;
   }
@@ -53,7 +63,8 @@ export class MessageReader {
       return;
     }
     this.#commandBytes += bytes.length;
-    if (this.#commandBytes > this.#mostCommandBytes) throw protocolError('PDU_PARAMETER_INVALID', `A command set has more than ${this.#mostCommandBytes} bytes.`);
+    if (this.#commandBytes > this.#mostCommandBytes)
+      throw protocolError('PDU_PARAMETER_INVALID', `A command set has more than ${this.#mostCommandBytes} bytes.`);
     this.#commandParts.push(bytes);
   }
 

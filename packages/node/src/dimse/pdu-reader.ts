@@ -131,9 +131,14 @@ export class PduReader {
     }
     this.#headerFilled = 0;
     this.#pduLeft = this.#header.readUInt32BE(2);
-    if (this.#pduLeft > most) throw protocolError('PDU_PARAMETER_INVALID', `A PDU of type ${this.#type} states ${this.#pduLeft} bytes; at most ${most} are accepted.`);
+    if (this.#pduLeft > most)
+      throw protocolError(
+        'PDU_PARAMETER_INVALID',
+        `A PDU of type ${this.#type} states ${this.#pduLeft} bytes; at most ${most} are accepted.`,
+      );
     if (this.#type === PDU.DATA) {
-      if (this.#pduLeft < PDV_HEADER_BYTES) throw protocolError('PDU_PARAMETER_INVALID', 'A P-DATA-TF PDU is too short to hold a presentation data value.');
+      if (this.#pduLeft < PDV_HEADER_BYTES)
+        throw protocolError('PDU_PARAMETER_INVALID', 'A P-DATA-TF PDU is too short to hold a presentation data value.');
       this.#step = 'pdv-header';
       return;
     }
@@ -153,7 +158,8 @@ export class PduReader {
     // The stated length counts the context id and the control header (PS3.8 9.3.5.1).
     this.#pdvLeft = this.#header.readUInt32BE(0) - 2;
     this.#pduLeft -= PDV_HEADER_BYTES;
-    if (this.#pdvLeft < 0 || this.#pdvLeft > this.#pduLeft) throw protocolError('PDU_PARAMETER_INVALID', 'A presentation data value states a length that does not fit its PDU.');
+    if (this.#pdvLeft < 0 || this.#pdvLeft > this.#pduLeft)
+      throw protocolError('PDU_PARAMETER_INVALID', 'A presentation data value states a length that does not fit its PDU.');
     this.#handler.pdvBegins(this.#header[4] ?? 0, this.#header[5] ?? 0);
     this.#step = 'pdv';
     if (this.#pdvLeft === 0) this.#endPdv();
@@ -162,7 +168,8 @@ export class PduReader {
   #endPdv(): void {
     const left = this.#pduLeft;
     this.#step = left === 0 ? 'pdu-header' : 'pdv-header';
-    if (left > 0 && left < PDV_HEADER_BYTES) throw protocolError('PDU_PARAMETER_INVALID', 'Bytes are left over at the end of a P-DATA-TF PDU.');
+    if (left > 0 && left < PDV_HEADER_BYTES)
+      throw protocolError('PDU_PARAMETER_INVALID', 'Bytes are left over at the end of a P-DATA-TF PDU.');
     this.#handler.pdvEnds();
     if (left === 0) this.#handler.dataPduEnds();
   }

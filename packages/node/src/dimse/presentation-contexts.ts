@@ -14,7 +14,9 @@ export interface AcceptedContext {
 }
 
 /** Result of one proposed context: PS3.8 table 9-18. */
-type Answer = { readonly id: number; readonly result: 0; readonly transferSyntaxUid: string } | { readonly id: number; readonly result: 3 | 4 };
+type Answer =
+  | { readonly id: number; readonly result: 0; readonly transferSyntaxUid: string }
+  | { readonly id: number; readonly result: 3 | 4 };
 
 /** Every context's answer and the accepted ones by id. */
 export interface Negotiated {
@@ -81,11 +83,21 @@ export interface Implementation {
  * A-ASSOCIATE-AC. No asynchronous operations window (one operation at a time), no user identity, no extended
  * negotiation; a proposed role is answered as "you are the SCU, not the SCP".
  */
-export function encodeAccept(request: AssociateRequest, negotiated: Negotiated, ours: { readonly pduBytes: number; readonly implementation: Implementation }): Buffer {
+export function encodeAccept(
+  request: AssociateRequest,
+  negotiated: Negotiated,
+  ours: { readonly pduBytes: number; readonly implementation: Implementation },
+): Buffer {
   const head = Buffer.alloc(4);
   head.writeUInt16BE(1, 0);
   const contexts = negotiated.answers.map((answer) =>
-    encodeItem(0x21, Buffer.concat([Uint8Array.of(answer.id, 0, answer.result, 0), encodeItem(0x40, Buffer.from(answer.result === 0 ? answer.transferSyntaxUid : '1.2.840.10008.1.2', 'latin1'))])),
+    encodeItem(
+      0x21,
+      Buffer.concat([
+        Uint8Array.of(answer.id, 0, answer.result, 0),
+        encodeItem(0x40, Buffer.from(answer.result === 0 ? answer.transferSyntaxUid : '1.2.840.10008.1.2', 'latin1')),
+      ]),
+    ),
   );
   const acceptedClasses = new Set([...negotiated.accepted.values()].map((context) => context.abstractSyntaxUid));
   const roles = request.roles.filter((role) => acceptedClasses.has(role.sopClassUid)).map((role) => encodeRole(role));
@@ -100,7 +112,10 @@ export function encodeAccept(request: AssociateRequest, negotiated: Negotiated, 
       encodeItem(0x55, Buffer.from(ours.implementation.versionName, 'latin1')),
     ]),
   );
-  return encodePdu(PDU.ASSOCIATE_AC, Buffer.concat([head, request.titleBytes, encodeItem(0x10, Buffer.from(APPLICATION_CONTEXT_UID, 'latin1')), ...contexts, user]));
+  return encodePdu(
+    PDU.ASSOCIATE_AC,
+    Buffer.concat([head, request.titleBytes, encodeItem(0x10, Buffer.from(APPLICATION_CONTEXT_UID, 'latin1')), ...contexts, user]),
+  );
 }
 
 function encodeRole(role: AssociateRequest['roles'][number]): Buffer {

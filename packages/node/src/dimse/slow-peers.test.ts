@@ -49,7 +49,9 @@ test('a peer that sends and never reads its answers is stopped', async () => {
   const clock = new FakeClock();
   await withDoor(
     async ({ server, associated }) => {
-      const deaf = await associated(associateRequest({ contexts: [{ id: 1, abstractSyntaxUid: '1.2.840.10008.1.1', transferSyntaxUids: [EXPLICIT_LITTLE] }] }));
+      const deaf = await associated(
+        associateRequest({ contexts: [{ id: 1, abstractSyntaxUid: '1.2.840.10008.1.1', transferSyntaxUids: [EXPLICIT_LITTLE] }] }),
+      );
       deaf.socket.pause();
       const many = Buffer.concat(Array.from({ length: 1000 }, () => dataPdu(1, 3, echoCommand())));
       for (let at = 0; at < 300; at += 1) deaf.send(many);
@@ -134,7 +136,12 @@ test('a flood of silent connections leaves room for a real sender', async () => 
 
 test('closing the door lets an object on its way finish, then aborts', async () => {
   const ingest = new MemoryIngest();
-  const server = await openDimse({ config: { host: '127.0.0.1', port: 0, aeTitle: 'MERIDIAN', assigningAuthority: 'A', allow: [] }, ingest, clock: systemClock, log: silentLog });
+  const server = await openDimse({
+    config: { host: '127.0.0.1', port: 0, aeTitle: 'MERIDIAN', assigningAuthority: 'A', allow: [] },
+    ingest,
+    clock: systemClock,
+    log: silentLog,
+  });
   const [busy, idle] = [await RawPeer.connect(server.port), await RawPeer.connect(server.port)];
   try {
     for (const peer of [busy, idle]) {
@@ -161,7 +168,12 @@ test('closing the door lets an object on its way finish, then aborts', async () 
 
 test('the door opens beyond this machine only with a list of who may come, and says so plainly', async () => {
   const open = (config: { host?: string; port?: number; aeTitle?: string; allow?: readonly AeRule[] }): Promise<DimseServer> =>
-    openDimse({ config: { host: '127.0.0.1', port: 0, aeTitle: 'MERIDIAN', assigningAuthority: 'A', allow: [], ...config }, ingest: new MemoryIngest(), clock: systemClock, log: silentLog });
+    openDimse({
+      config: { host: '127.0.0.1', port: 0, aeTitle: 'MERIDIAN', assigningAuthority: 'A', allow: [], ...config },
+      ingest: new MemoryIngest(),
+      clock: systemClock,
+      log: silentLog,
+    });
   await expect(open({ host: '0.0.0.0' })).rejects.toMatchObject({ reason: 'DIMSE_ALLOW_LIST_MISSING' });
   await expect(open({ host: '::' })).rejects.toMatchObject({ reason: 'DIMSE_ALLOW_LIST_MISSING' });
   await expect(open({ aeTitle: 'LONGER THAN SIXTEEN' })).rejects.toMatchObject({ reason: 'AE_TITLE_INVALID' });

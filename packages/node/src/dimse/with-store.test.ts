@@ -12,9 +12,22 @@ import { associateRequest, CT, dataPdu, RawPeer, RELEASE, storeCommand } from '.
 
 async function withStore(body: (door: { server: DimseServer; store: Store; folder: string }) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'meridian-dimse-store-'));
-  const store = await openStore({ folder, clock: systemClock, random: systemRandom, log: silentLog, limits: { minimumFreeFraction: 0, quietTimeMs: 60_000, releasedQuietTimeMs: 50 } });
+  const store = await openStore({
+    folder,
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+    limits: { minimumFreeFraction: 0, quietTimeMs: 60_000, releasedQuietTimeMs: 50 },
+  });
   const server = await openDimse({
-    config: { host: '127.0.0.1', port: 0, aeTitle: 'MERIDIAN', assigningAuthority: 'HOSPITAL', allow: [{ aeTitle: 'MODALITY', assigningAuthority: 'RADIOLOGY' }], limits: { closeMs: 500 } },
+    config: {
+      host: '127.0.0.1',
+      port: 0,
+      aeTitle: 'MERIDIAN',
+      assigningAuthority: 'HOSPITAL',
+      allow: [{ aeTitle: 'MODALITY', assigningAuthority: 'RADIOLOGY' }],
+      limits: { closeMs: 500 },
+    },
     ingest: store.ingest,
     clock: systemClock,
     log: silentLog,
@@ -40,7 +53,8 @@ function ct(sopInstanceUid: string, pixelByte: number): Buffer {
     else head.writeUInt16LE(value.length, 6);
     return Buffer.concat([head, value]);
   };
-  const text = (group: number, number: number, vr: string, value: string): Buffer => element(group, number, vr, Buffer.from(value.length % 2 === 0 ? value : value + (vr === 'UI' ? '\0' : ' ')));
+  const text = (group: number, number: number, vr: string, value: string): Buffer =>
+    element(group, number, vr, Buffer.from(value.length % 2 === 0 ? value : value + (vr === 'UI' ? '\0' : ' ')));
   return Buffer.concat([
     text(0x0008, 0x0016, 'UI', CT),
     text(0x0008, 0x0018, 'UI', sopInstanceUid),
@@ -53,9 +67,14 @@ function ct(sopInstanceUid: string, pixelByte: number): Buffer {
   ]);
 }
 
-async function send(peer: RawPeer, dataSet: Buffer, sopInstanceUid: string): Promise<{ status: number | undefined; comment: string | undefined }> {
+async function send(
+  peer: RawPeer,
+  dataSet: Buffer,
+  sopInstanceUid: string,
+): Promise<{ status: number | undefined; comment: string | undefined }> {
   peer.send(dataPdu(1, 3, storeCommand({ sopInstanceUid })));
-  for (let at = 0; at < dataSet.length; at += 1000) peer.send(dataPdu(1, at + 1000 >= dataSet.length ? 2 : 0, dataSet.subarray(at, at + 1000)));
+  for (let at = 0; at < dataSet.length; at += 1000)
+    peer.send(dataPdu(1, at + 1000 >= dataSet.length ? 2 : 0, dataSet.subarray(at, at + 1000)));
   const { status, comment } = await peer.response();
   return { status, comment };
 }
@@ -88,7 +107,11 @@ test('the real archive behind the door: stored, known again, kept aside, mismatc
 
       // A sender that breaks off leaves nothing behind.
       const broken = await RawPeer.connect(server.port);
-      broken.send(associateRequest(), dataPdu(1, 3, storeCommand({ sopInstanceUid: '1.2.3.100.1.4' })), dataPdu(1, 0, ct('1.2.3.100.1.4', 1).subarray(0, 2000)));
+      broken.send(
+        associateRequest(),
+        dataPdu(1, 3, storeCommand({ sopInstanceUid: '1.2.3.100.1.4' })),
+        dataPdu(1, 0, ct('1.2.3.100.1.4', 1).subarray(0, 2000)),
+      );
       expect((await broken.next())?.type).toBe(PDU.ASSOCIATE_AC);
       broken.close();
       while (server.associations() > 1) await new Promise((resolve) => setTimeout(resolve, 5));

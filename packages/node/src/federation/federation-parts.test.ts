@@ -23,20 +23,38 @@ import { openTrustStore, type MemberKeyChange } from './trust-store.ts';
 
 const nodeId = 'n-aaaaaaaaaaaaaaaa' as NodeId;
 const root = createSigningKey();
-const entry = (name: string, nodeStatus: 1 | 2 | 3 = 1): TrustEntry => TrustEntry.fromPartial({ nodeId: `n-${name.repeat(16)}`, name, peerId: `peer-${name}`, signingPublicKey: Buffer.alloc(32, 1), status: nodeStatus, segment: name < 'c' ? 'east' : 'west' });
-const listOf = (seq: number, entries: TrustEntry[], options: { nowEpochMs?: number; key?: typeof root } = {}): TrustList => buildTrustList({ entries, seq, nowEpochMs: options.nowEpochMs ?? clock.now(), key: options.key ?? root, indexSigningKeys: [root.publicKey] });
+const entry = (name: string, nodeStatus: 1 | 2 | 3 = 1): TrustEntry =>
+  TrustEntry.fromPartial({
+    nodeId: `n-${name.repeat(16)}`,
+    name,
+    peerId: `peer-${name}`,
+    signingPublicKey: Buffer.alloc(32, 1),
+    status: nodeStatus,
+    segment: name < 'c' ? 'east' : 'west',
+  });
+const listOf = (seq: number, entries: TrustEntry[], options: { nowEpochMs?: number; key?: typeof root } = {}): TrustList =>
+  buildTrustList({
+    entries,
+    seq,
+    nowEpochMs: options.nowEpochMs ?? clock.now(),
+    key: options.key ?? root,
+    indexSigningKeys: [root.publicKey],
+  });
 
 async function inFolder(run: (folder: string, open: () => Promise<FederationDatabase>) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'meridian-federation-'));
   try {
-    await run(folder, () => openSqlite<FederationSchema>({ file: join(folder, 'federation.sqlite'), migrations: federationMigrations, readers: 1 }));
+    await run(folder, () =>
+      openSqlite<FederationSchema>({ file: join(folder, 'federation.sqlite'), migrations: federationMigrations, readers: 1 }),
+    );
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  for (const end = clock.monotonicMs() + 10_000; !condition(); await clock.sleep(20)) if (clock.monotonicMs() > end) throw new Error('condition not met within 10 s');
+  for (const end = clock.monotonicMs() + 10_000; !condition(); await clock.sleep(20))
+    if (clock.monotonicMs() > end) throw new Error('condition not met within 10 s');
 }
 
 test('a data folder is shut to other accounts, made here or found open', async () => {
@@ -54,7 +72,8 @@ test('a data folder is shut to other accounts, made here or found open', async (
 test('the trust list is kept as it was signed, verified at every load, and never goes back', async () => {
   await inFolder(async (_folder, openDatabase) => {
     const first = Buffer.from(TrustList.encode(listOf(1, [entry('a'), entry('c')])).finish());
-    const open = async (database: FederationDatabase) => openTrustStore({ database, first, rootKeys: [root.publicKey], clock, log: silentLog });
+    const open = async (database: FederationDatabase) =>
+      openTrustStore({ database, first, rootKeys: [root.publicKey], clock, log: silentLog });
     let database = await openDatabase();
     let trust = await open(database);
     const seen: number[] = [];
@@ -67,9 +86,15 @@ test('the trust list is kept as it was signed, verified at every load, and never
     expect(await trust.offer({ head: second.head, deltas: [delta] })).toBe(false);
     expect(trust.view().byPeerId('peer-a')?.status).toBe(3);
     const third = listOf(3, [entry('c')]);
-    await expect(trust.offer({ head: listOf(1, [entry('a')]).head, segments: [] })).rejects.toMatchObject({ reason: 'TRUST_LIST_ROLLBACK' });
-    await expect(trust.offer({ head: listOf(9, [], { key: createSigningKey() }).head })).rejects.toMatchObject({ reason: 'SIGNATURE_INVALID' });
-    await expect(trust.offer({ head: listOf(4, [entry('a')]).head, segments: third.segments })).rejects.toMatchObject({ reason: 'TRUST_LIST_ROOT_MISMATCH' });
+    await expect(trust.offer({ head: listOf(1, [entry('a')]).head, segments: [] })).rejects.toMatchObject({
+      reason: 'TRUST_LIST_ROLLBACK',
+    });
+    await expect(trust.offer({ head: listOf(9, [], { key: createSigningKey() }).head })).rejects.toMatchObject({
+      reason: 'SIGNATURE_INVALID',
+    });
+    await expect(trust.offer({ head: listOf(4, [entry('a')]).head, segments: third.segments })).rejects.toMatchObject({
+      reason: 'TRUST_LIST_ROOT_MISMATCH',
+    });
     await expect(trust.offer({ head: third.head, deltas: [] })).rejects.toMatchObject({ reason: 'TRUST_LIST_DELTA_GAP' });
     expect(await trust.offer({ head: third.head, segments: third.segments })).toBe(true);
     expect(seen).toEqual([2, 3]);
@@ -80,7 +105,11 @@ test('the trust list is kept as it was signed, verified at every load, and never
     expect(trust.view()).toMatchObject({ seq: 3, head: third.head, segments: third.segments });
     await expect(trust.offer(second)).rejects.toMatchObject({ reason: 'TRUST_LIST_ROLLBACK' });
 
-    await database.write.updateTable('trust_part').set({ signed: Buffer.from(SignedObject.encode(second.head as SignedObject).finish()) }).where('name', '=', '').execute();
+    await database.write
+      .updateTable('trust_part')
+      .set({ signed: Buffer.from(SignedObject.encode(second.head as SignedObject).finish()) })
+      .where('name', '=', '')
+      .execute();
     await expect(open(database)).rejects.toMatchObject({ reason: 'TRUST_LIST_ROOT_MISMATCH' });
     await database.close();
   });
@@ -91,15 +120,40 @@ test('a member whose keys change in the list is told of, and the list is taken a
     const changes: MemberKeyChange[] = [];
     const database = await openDatabase();
     const first = Buffer.from(TrustList.encode(listOf(1, [entry('a'), entry('b'), entry('c')])).finish());
-    const trust = await openTrustStore({ database, first, rootKeys: [root.publicKey], clock, log: silentLog, onMemberKeyChanged: (change) => changes.push(change) });
+    const trust = await openTrustStore({
+      database,
+      first,
+      rootKeys: [root.publicKey],
+      clock,
+      log: silentLog,
+      onMemberKeyChanged: (change) => changes.push(change),
+    });
     const other = createSigningKey().publicKey;
     // A newcomer, a suspension and a new address are no change of keys.
-    await trust.offer(listOf(2, [{ ...entry('a', 2), addresses: ['/ip4/10.0.0.1/tcp/9'] }, { ...entry('b'), signingPublicKey: other }, { ...entry('c'), peerId: 'peer-other' }, entry('d')]));
+    await trust.offer(
+      listOf(2, [
+        { ...entry('a', 2), addresses: ['/ip4/10.0.0.1/tcp/9'] },
+        { ...entry('b'), signingPublicKey: other },
+        { ...entry('c'), peerId: 'peer-other' },
+        entry('d'),
+      ]),
+    );
     expect(changes).toEqual([
       { nodeId: 'n-bbbbbbbbbbbbbbbb', seq: 2, changed: 'signing-key', keyId: keyIdOf(other), formerKeyId: keyIdOf(Buffer.alloc(32, 1)) },
-      { nodeId: 'n-cccccccccccccccc', seq: 2, changed: 'peer-id', keyId: keyIdOf(Buffer.alloc(32, 1)), formerKeyId: keyIdOf(Buffer.alloc(32, 1)) },
+      {
+        nodeId: 'n-cccccccccccccccc',
+        seq: 2,
+        changed: 'peer-id',
+        keyId: keyIdOf(Buffer.alloc(32, 1)),
+        formerKeyId: keyIdOf(Buffer.alloc(32, 1)),
+      },
     ]);
-    expect(trust.view().entries.get('n-bbbbbbbbbbbbbbbb' as NodeId)?.signingPublicKey.equals(other)).toBe(true);
+    expect(
+      trust
+        .view()
+        .entries.get('n-bbbbbbbbbbbbbbbb' as NodeId)
+        ?.signingPublicKey.equals(other),
+    ).toBe(true);
     await database.close();
   });
 });
@@ -107,12 +161,21 @@ test('a member whose keys change in the list is told of, and the list is taken a
 test('a head signed by a later index key loads by the chain of heads that named it; without the chain it does not', async () => {
   await inFolder(async (_folder, openDatabase) => {
     const [second, third] = [createSigningKey(), createSigningKey()];
-    const signed = (seq: number, key: typeof root, named: readonly (typeof root)[]): TrustList => buildTrustList({ entries: [entry('a')], seq, nowEpochMs: clock.now() + seq, key, indexSigningKeys: named.map(({ publicKey }) => publicKey) });
+    const signed = (seq: number, key: typeof root, named: readonly (typeof root)[]): TrustList =>
+      buildTrustList({
+        entries: [entry('a')],
+        seq,
+        nowEpochMs: clock.now() + seq,
+        key,
+        indexSigningKeys: named.map(({ publicKey }) => publicKey),
+      });
     const first = Buffer.from(TrustList.encode(signed(1, root, [root])).finish());
-    const open = async (database: FederationDatabase) => openTrustStore({ database, first, rootKeys: [root.publicKey], clock, log: silentLog });
+    const open = async (database: FederationDatabase) =>
+      openTrustStore({ database, first, rootKeys: [root.publicKey], clock, log: silentLog });
     let database = await openDatabase();
     let trust = await open(database);
-    for (const news of [signed(2, root, [root, second]), signed(3, second, [second]), signed(4, second, [second, third])]) expect(await trust.offer(news)).toBe(true);
+    for (const news of [signed(2, root, [root, second]), signed(3, second, [second]), signed(4, second, [second, third])])
+      expect(await trust.offer(news)).toBe(true);
     await database.close();
     database = await openDatabase();
     trust = await open(database);
@@ -131,7 +194,13 @@ test('a list that has run out still loads, so that a newer one can be asked for'
   await inFolder(async (_folder, openDatabase) => {
     const old = listOf(1, [entry('a')], { nowEpochMs: clock.now() - 25 * 3_600_000 });
     const database = await openDatabase();
-    const trust = await openTrustStore({ database, first: TrustList.encode(old).finish(), rootKeys: [root.publicKey], clock, log: silentLog });
+    const trust = await openTrustStore({
+      database,
+      first: TrustList.encode(old).finish(),
+      rootKeys: [root.publicKey],
+      clock,
+      log: silentLog,
+    });
     expect(trust.view().expiresAtEpochMs).toBeLessThan(clock.now());
     expect(await trust.offer(listOf(1, [entry('a')]))).toBe(true);
     expect(trust.view().expiresAtEpochMs).toBeGreaterThan(clock.now());
@@ -144,7 +213,14 @@ test('patient keys are asked once, kept without the id, and known offline; a fal
     const index = await openTestIndex();
     const database = await openDatabase();
     const channel = openIndexChannel({ address: index.address, credentials: index.credentials, clock });
-    const keys = openPatientKeys({ channel, database, secret: Buffer.alloc(32, 9), first: { epoch: '1', publicKey: Buffer.from(index.key.publicKey) }, clock, random });
+    const keys = openPatientKeys({
+      channel,
+      database,
+      secret: Buffer.alloc(32, 9),
+      first: { epoch: '1', publicKey: Buffer.from(index.key.publicKey) },
+      clock,
+      random,
+    });
     try {
       const ids = Array.from({ length: 20 }, (_, number) => parsePersonId(`1101019003071${String(10 + number)}`));
       const first = await keys.patientKeys(ids);
@@ -162,7 +238,10 @@ test('patient keys are asked once, kept without the id, and known offline; a fal
 
       index.stop();
       expect(await keys.patientKeys(ids)).toEqual(first);
-      await expect(keys.patientKeys([ids[0]!, parsePersonId('110101900308199')])).rejects.toMatchObject({ code: 'UNAVAILABLE', reason: 'PATIENT_KEY_UNAVAILABLE' });
+      await expect(keys.patientKeys([ids[0]!, parsePersonId('110101900308199')])).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+        reason: 'PATIENT_KEY_UNAVAILABLE',
+      });
       expect(channel.state().state).toBe('unreachable');
 
       await index.start();
@@ -192,20 +271,28 @@ test('push events come in order over lost connections; the cursor moves only aft
     let connections = 0;
     let failOn = 'c2';
     let isReady = false;
-    const open = () => openPushSubscription({
-      channel, database, clock, random, log: silentLog, trustListSeq: () => 7,
-      onConnected: async () => void (connections += 1),
-      workerReady: async () => {
-        while (!isReady) await clock.sleep(5);
-      },
-      listeners: () => [async (event) => {
-        if (event.cursor === failOn) {
-          failOn = '';
-          throw new Error('the disk is full');
-        }
-        seen.push(event.cursor);
-      }],
-    });
+    const open = () =>
+      openPushSubscription({
+        channel,
+        database,
+        clock,
+        random,
+        log: silentLog,
+        trustListSeq: () => 7,
+        onConnected: async () => void (connections += 1),
+        workerReady: async () => {
+          while (!isReady) await clock.sleep(5);
+        },
+        listeners: () => [
+          async (event) => {
+            if (event.cursor === failOn) {
+              failOn = '';
+              throw new Error('the disk is full');
+            }
+            seen.push(event.cursor);
+          },
+        ],
+      });
     let push = open();
     try {
       index.push({ cursor: 'c1' });
@@ -239,20 +326,46 @@ test('push events come in order over lost connections; the cursor moves only aft
 test('an identity is written whole or not at all, readable by its owner alone, and refused where it is damaged', async () => {
   await inFolder(async (folder) => {
     const [signing, peer] = [createSigningKey(), createSigningKey()];
-    const credential = { privateKeyPem: '-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n', certificateChainPem: '-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n' };
-    const enrolment = { nodeId, hospitalName: 'Renji', indexAddress: 'h:1', doorAddress: 'h:2', indexSigningPublicKey: 'aa', evaluatorEpoch: '1', evaluatorPublicKey: 'bb' };
+    const credential = {
+      privateKeyPem: '-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n',
+      certificateChainPem: '-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n',
+    };
+    const enrolment = {
+      nodeId,
+      hospitalName: 'Renji',
+      indexAddress: 'h:1',
+      doorAddress: 'h:2',
+      indexSigningPublicKey: 'aa',
+      evaluatorEpoch: '1',
+      evaluatorPublicKey: 'bb',
+    };
     expect(isEnrolled(folder)).toBe(false);
-    await writeIdentity(folder, { enrolment, caCertificatePem: 'ca', signingKey: signing, peerKeyPem: peer.toPem(), cacheSecret: random.bytes(32), credential, firstTrustList: Buffer.from('x') });
+    await writeIdentity(folder, {
+      enrolment,
+      caCertificatePem: 'ca',
+      signingKey: signing,
+      peerKeyPem: peer.toPem(),
+      cacheSecret: random.bytes(32),
+      credential,
+      firstTrustList: Buffer.from('x'),
+    });
     expect(isEnrolled(folder)).toBe(true);
     const identity = await readIdentity(folder);
     expect(identity).toMatchObject({ enrolment, credential });
     expect(identity.signingKey.publicKey).toEqual(signing.publicKey);
     expect(identity.peerSeed).toHaveLength(32);
-    for (const name of await readdir(identityFolder(folder))) expect((await stat(join(identityFolder(folder), name))).mode & 0o777).toBe(0o600);
+    for (const name of await readdir(identityFolder(folder)))
+      expect((await stat(join(identityFolder(folder), name))).mode & 0o777).toBe(0o600);
     await replaceCredential(folder, { ...credential, privateKeyPem: credential.privateKeyPem.replace('AA', 'BB') });
     expect((await readIdentity(folder)).credential.privateKeyPem).toContain('BB');
-    await expect(joinFederation({ link: 'https://h:1#x', folder })).rejects.toMatchObject({ code: 'ALREADY_EXISTS', reason: 'NODE_ALREADY_JOINED' });
+    await expect(joinFederation({ link: 'https://h:1#x', folder })).rejects.toMatchObject({
+      code: 'ALREADY_EXISTS',
+      reason: 'NODE_ALREADY_JOINED',
+    });
     await writeFile(join(identityFolder(folder), 'peer-key.pem'), 'torn');
-    await expect(readIdentity(folder)).rejects.toMatchObject({ reason: 'IDENTITY_UNREADABLE', message: expect.stringContaining('peer-key.pem') });
+    await expect(readIdentity(folder)).rejects.toMatchObject({
+      reason: 'IDENTITY_UNREADABLE',
+      message: expect.stringContaining('peer-key.pem'),
+    });
   });
 });

@@ -16,7 +16,9 @@ export type FederationDatabase = Database<FederationSchema>;
 export const federationMigrations: Migrations = {
   '001-create-federation': async (database) => {
     await sql`CREATE TABLE trust_part (name TEXT PRIMARY KEY, signed BLOB NOT NULL) WITHOUT ROWID`.execute(database);
-    await sql`CREATE TABLE patient_key (id_mac BLOB NOT NULL, epoch TEXT NOT NULL, patient_key BLOB NOT NULL, PRIMARY KEY (id_mac, epoch)) WITHOUT ROWID`.execute(database);
+    await sql`CREATE TABLE patient_key (id_mac BLOB NOT NULL, epoch TEXT NOT NULL, patient_key BLOB NOT NULL, PRIMARY KEY (id_mac, epoch)) WITHOUT ROWID`.execute(
+      database,
+    );
     await sql`CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`.execute(database);
   },
 };
@@ -29,5 +31,9 @@ export async function readSetting(database: FederationDatabase, name: string): P
 
 /** Durable when it resolves. */
 export async function writeSetting(database: FederationDatabase, name: string, value: string): Promise<void> {
-  await database.write.insertInto('setting').values({ name, value }).onConflict((conflict) => conflict.column('name').doUpdateSet({ value })).execute();
+  await database.write
+    .insertInto('setting')
+    .values({ name, value })
+    .onConflict((conflict) => conflict.column('name').doUpdateSet({ value }))
+    .execute();
 }

@@ -71,17 +71,36 @@ const SKEW_WARNING_MS = 15_000;
  * @returns undefined where the node has not joined.
  * @throws MeshError FAILED_PRECONDITION / IDENTITY_UNREADABLE, and where the kept trust list was tampered with
  */
-export async function openFederation(parts: { folder: string; clock: Clock; random: Random; log: Logger; audit?: AuditLog }): Promise<Federation | undefined> {
+export async function openFederation(parts: {
+  folder: string;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  audit?: AuditLog;
+}): Promise<Federation | undefined> {
   const { folder, clock, random } = parts;
   const log = parts.log.child({ room: 'federation' });
   if (!isEnrolled(folder)) return undefined;
   const identity = await readIdentity(folder);
   const { enrolment, caCertificatePem, signingKey } = identity;
-  const database = await openSqlite<FederationSchema>({ file: join(folder, 'federation.sqlite'), migrations: federationMigrations, readers: 1 });
+  const database = await openSqlite<FederationSchema>({
+    file: join(folder, 'federation.sqlite'),
+    migrations: federationMigrations,
+    readers: 1,
+  });
   // Only written down: a list that is held back would be a hospital cut off.
   const auditKeyChange = ({ nodeId, ...detail }: MemberKeyChange): void =>
-    void parts.audit?.append({ type: 'ADMIN', peer: nodeId, reason: 'MEMBER_KEY_CHANGED', detail }).catch((thrown: unknown) => log.error({ event: 'member-key-change-not-audited', nodeId, reason: asMeshError(thrown).reason }));
-  const trust = await openTrustStore({ database, first: identity.firstTrustList, rootKeys: [Buffer.from(enrolment.indexSigningPublicKey, 'hex')], clock, log, onMemberKeyChanged: auditKeyChange }).catch(async (thrown: unknown) => {
+    void parts.audit
+      ?.append({ type: 'ADMIN', peer: nodeId, reason: 'MEMBER_KEY_CHANGED', detail })
+      .catch((thrown: unknown) => log.error({ event: 'member-key-change-not-audited', nodeId, reason: asMeshError(thrown).reason }));
+  const trust = await openTrustStore({
+    database,
+    first: identity.firstTrustList,
+    rootKeys: [Buffer.from(enrolment.indexSigningPublicKey, 'hex')],
+    clock,
+    log,
+    onMemberKeyChanged: auditKeyChange,
+  }).catch(async (thrown: unknown) => {
     await database.close();
     throw thrown;
   });
@@ -89,13 +108,26 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
   const credentialsOf = (credential: TlsCredential) => clientCredentials({ caCertificatePem, ...credential });
   const channel = openIndexChannel({ address: enrolment.indexAddress, credentials: credentialsOf(identity.credential), clock });
   const renewal = openRenewal({
-    folder, enrolment, caCertificatePem, credential: identity.credential, signingKey, clock, log, 
+    folder,
+    enrolment,
+    caCertificatePem,
+    credential: identity.credential,
+    signingKey,
+    clock,
+    log,
     onRenewed: async (credential) => {
       channel.replace(credentialsOf(credential));
       await parts.audit?.append({ type: 'CERT', detail: { spkiSha256: spkiSha256Of(credential.certificateChainPem).toString('hex') } });
     },
   });
-  const keys = openPatientKeys({ channel, database, secret: identity.cacheSecret, first: { epoch: enrolment.evaluatorEpoch, publicKey: Buffer.from(enrolment.evaluatorPublicKey, 'hex') }, clock, random });
+  const keys = openPatientKeys({
+    channel,
+    database,
+    secret: identity.cacheSecret,
+    first: { epoch: enrolment.evaluatorEpoch, publicKey: Buffer.from(enrolment.evaluatorPublicKey, 'hex') },
+    clock,
+    random,
+  });
 
   const listeners: PushListener[] = [];
   const contacts = new Set<() => void>();
@@ -110,11 +142,16 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
     if (untold === addresses) untold = undefined;
   };
   const push = openPushSubscription({
-    channel, database, clock, random, log,
+    channel,
+    database,
+    clock,
+    random,
+    log,
     trustListSeq: () => trust.view().seq,
     workerReady: (signal) => firstOf(worker.signal, signal),
     listeners: () => [own.listen, tellContacts, ...listeners],
-    onConnected: () => tellAddresses().catch((thrown: unknown) => log.warn({ event: 'addresses-not-told', reason: asMeshError(thrown).reason })),
+    onConnected: () =>
+      tellAddresses().catch((thrown: unknown) => log.warn({ event: 'addresses-not-told', reason: asMeshError(thrown).reason })),
   });
 
   return {
@@ -125,7 +162,11 @@ export async function openFederation(parts: { folder: string; clock: Clock; rand
     trust: trust.view,
     requireTrust: () => {
       if (trust.view().expiresAtEpochMs > clock.now()) return trust.view();
-      throw new MeshError('FAILED_PRECONDITION', 'TRUST_LIST_EXPIRED', 'The trust list of this node is older than 24 hours, so it no longer knows who is trusted. It comes right by itself once the index or another node is reachable.');
+      throw new MeshError(
+        'FAILED_PRECONDITION',
+        'TRUST_LIST_EXPIRED',
+        'The trust list of this node is older than 24 hours, so it no longer knows who is trusted. It comes right by itself once the index or another node is reachable.',
+      );
     },
     entryOf: (nodeId) => trust.view().entries.get(nodeId),
     entryOfPeer: (peerId) => trust.view().byPeerId(peerId),
@@ -174,7 +215,10 @@ function firstOf(event: AbortSignal, ended: AbortSignal): Promise<void> {
 }
 
 /** What the federation room itself does with events of the push channel: trust-list news and the time of the index. */
-function openOwnListener(parts: { trust: TrustStore; channel: IndexChannel; clock: Clock; log: Logger }): { readonly listen: PushListener; readonly clockAheadMs: () => number | undefined } {
+function openOwnListener(parts: { trust: TrustStore; channel: IndexChannel; clock: Clock; log: Logger }): {
+  readonly listen: PushListener;
+  readonly clockAheadMs: () => number | undefined;
+} {
   const { trust, channel, clock, log } = parts;
   let aheadMs: number | undefined;
   const takeTrust = async (news: TrustNews): Promise<void> => {
@@ -185,7 +229,10 @@ function openOwnListener(parts: { trust: TrustStore; channel: IndexChannel; cloc
       // The deltas do not reach back to what is held here: ask from there, then for everything.
       for (const haveSeq of [trust.view().seq, 0]) {
         const answer = await channel.call('trust', 'getTrustList', { haveSeq: BigInt(haveSeq) });
-        const taken = await trust.offer(answer).then(() => true, (error: unknown) => asMeshError(error).reason !== 'TRUST_LIST_DELTA_GAP' && Promise.reject(error as Error));
+        const taken = await trust.offer(answer).then(
+          () => true,
+          (error: unknown) => asMeshError(error).reason !== 'TRUST_LIST_DELTA_GAP' && Promise.reject(error as Error),
+        );
         if (taken) return;
       }
     }
@@ -201,7 +248,11 @@ function openOwnListener(parts: { trust: TrustStore; channel: IndexChannel; cloc
     if (event?.$case === 'keepAlive') {
       const before = aheadMs ?? 0;
       aheadMs = clock.now() - Number(event.value.atEpochMs);
-      if (Math.abs(aheadMs) > SKEW_WARNING_MS && Math.abs(before) <= SKEW_WARNING_MS) log.warn({ event: 'clock-skew', aheadMs }, 'the clock of this node differs from that of the index: set it by NTP, or grants will be refused');
+      if (Math.abs(aheadMs) > SKEW_WARNING_MS && Math.abs(before) <= SKEW_WARNING_MS)
+        log.warn(
+          { event: 'clock-skew', aheadMs },
+          'the clock of this node differs from that of the index: set it by NTP, or grants will be refused',
+        );
     }
   };
   return { listen, clockAheadMs: () => aheadMs };

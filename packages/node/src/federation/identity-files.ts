@@ -42,7 +42,15 @@ export interface TlsCredential {
   readonly certificateChainPem: string;
 }
 
-const FILES = { enrolment: 'enrolment.json', ca: 'ca.pem', signing: 'signing-key.pem', peer: 'peer-key.pem', cacheSecret: 'cache-secret', credential: 'tls.pem', trustList: 'first-trust-list' } as const;
+const FILES = {
+  enrolment: 'enrolment.json',
+  ca: 'ca.pem',
+  signing: 'signing-key.pem',
+  peer: 'peer-key.pem',
+  cacheSecret: 'cache-secret',
+  credential: 'tls.pem',
+  trustList: 'first-trust-list',
+} as const;
 
 /** Folder of a node's keys and certificate inside its data folder. */
 export function identityFolder(folder: string): string {
@@ -81,7 +89,12 @@ export async function readIdentity(folder: string): Promise<Identity> {
     try {
       return parse(await readFile(join(identityFolder(folder), name)));
     } catch (cause) {
-      throw new MeshError('FAILED_PRECONDITION', 'IDENTITY_UNREADABLE', `The file identity/${name} of this node is missing or damaged. Restore it from the backup, or join again with a new code from the operator.`, { cause });
+      throw new MeshError(
+        'FAILED_PRECONDITION',
+        'IDENTITY_UNREADABLE',
+        `The file identity/${name} of this node is missing or damaged. Restore it from the backup, or join again with a new code from the operator.`,
+        { cause },
+      );
     }
   };
   return {
@@ -126,7 +139,15 @@ function parseEnrolment(bytes: Buffer): Enrolment {
     if (typeof value !== 'string' || value === '') throw new Error(`${name} is missing`);
     return value;
   };
-  return { nodeId: parseNodeId(text('nodeId')), hospitalName: text('hospitalName'), indexAddress: text('indexAddress'), doorAddress: text('doorAddress'), indexSigningPublicKey: text('indexSigningPublicKey'), evaluatorEpoch: text('evaluatorEpoch'), evaluatorPublicKey: text('evaluatorPublicKey') };
+  return {
+    nodeId: parseNodeId(text('nodeId')),
+    hospitalName: text('hospitalName'),
+    indexAddress: text('indexAddress'),
+    doorAddress: text('doorAddress'),
+    indexSigningPublicKey: text('indexSigningPublicKey'),
+    evaluatorEpoch: text('evaluatorEpoch'),
+    evaluatorPublicKey: text('evaluatorPublicKey'),
+  };
 }
 
 function exactly(bytes: Buffer, length: number): Buffer {

@@ -35,14 +35,20 @@ export interface CallLimits {
 }
 
 type Methods<Client> = {
-  [Name in keyof Client as Client[Name] extends UnaryMethod<infer _Request, infer _Response> ? Name : never]: Client[Name] extends UnaryMethod<infer Request, infer Response> ? (request: Request, limits?: CallLimits) => Promise<Response> : never;
+  [
+    Name in keyof Client as Client[Name] extends UnaryMethod<infer _Request, infer _Response> ? Name : never
+  ]: Client[Name] extends UnaryMethod<infer Request, infer Response> ? (request: Request, limits?: CallLimits) => Promise<Response> : never;
 };
 
 /** The one gRPC connection of a node to the index. The clients change when the certificate does: take them anew for every call. */
 export interface IndexChannel extends IndexClients {
   state(): ChannelState;
   /** A unary call with deadline and mesh errors: `channel.call('query', 'patientHistory', request)`. */
-  call<Service extends keyof IndexClients, Method extends keyof Methods<IndexClients[Service]>>(service: Service, method: Method, ...call: Parameters<Methods<IndexClients[Service]>[Method]>): ReturnType<Methods<IndexClients[Service]>[Method]>;
+  call<Service extends keyof IndexClients, Method extends keyof Methods<IndexClients[Service]>>(
+    service: Service,
+    method: Method,
+    ...call: Parameters<Methods<IndexClients[Service]>[Method]>
+  ): ReturnType<Methods<IndexClients[Service]>[Method]>;
   /** Aborts when the connection is replaced by one with a newer certificate: long streams end and open again. */
   replaced(): AbortSignal;
   /** Streams say here what they saw. */
@@ -53,7 +59,11 @@ export interface IndexChannel extends IndexClients {
 const REPLACED_GRACE_MS = 15_000;
 
 /** Opens the channel; it connects by itself and again after every loss (back-off at most 5 s). */
-export function openIndexChannel(parts: { address: string; credentials: ChannelCredentials; clock: Clock }): IndexChannel & { replace(credentials: ChannelCredentials): void; close(): void } {
+export function openIndexChannel(parts: {
+  address: string;
+  credentials: ChannelCredentials;
+  clock: Clock;
+}): IndexChannel & { replace(credentials: ChannelCredentials): void; close(): void } {
   const { address, clock } = parts;
   let current = connect(address, parts.credentials);
   let state: ChannelState = { state: 'unreachable', sinceEpochMs: clock.now() };
@@ -75,13 +85,27 @@ export function openIndexChannel(parts: { address: string; credentials: ChannelC
     }
   };
   return {
-    get manifests() { return current.clients.manifests; },
-    get query() { return current.clients.query; },
-    get consent() { return current.clients.consent; },
-    get grants() { return current.clients.grants; },
-    get trust() { return current.clients.trust; },
-    get evaluator() { return current.clients.evaluator; },
-    get push() { return current.clients.push; },
+    get manifests() {
+      return current.clients.manifests;
+    },
+    get query() {
+      return current.clients.query;
+    },
+    get consent() {
+      return current.clients.consent;
+    },
+    get grants() {
+      return current.clients.grants;
+    },
+    get trust() {
+      return current.clients.trust;
+    },
+    get evaluator() {
+      return current.clients.evaluator;
+    },
+    get push() {
+      return current.clients.push;
+    },
     state: () => state,
     call: call as IndexChannel['call'],
     replaced: () => current.replaced.signal,

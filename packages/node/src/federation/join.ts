@@ -37,7 +37,11 @@ export async function joinFederation(options: JoinOptions): Promise<{ nodeId: No
   const { folder, signal } = options;
   const random = options.random ?? systemRandom;
   if (isEnrolled(folder)) {
-    throw new MeshError('ALREADY_EXISTS', 'NODE_ALREADY_JOINED', 'This node has joined a federation already. To join another, give the new node a data folder of its own; its keys stay with this one.');
+    throw new MeshError(
+      'ALREADY_EXISTS',
+      'NODE_ALREADY_JOINED',
+      'This node has joined a federation already. To join another, give the new node a data folder of its own; its keys stay with this one.',
+    );
   }
   const link = parseJoinLink(options.link);
   const caCertificatePem = await fetchPinnedCa(link, signal);
@@ -74,37 +78,60 @@ interface NewKeys {
   readonly tls: TlsKeyRequest;
 }
 
-async function askToJoin(ask: { doorAddress: string; caCertificatePem: string; code: string; keys: NewKeys; options: JoinOptions }): Promise<JoinResponse> {
+async function askToJoin(ask: {
+  doorAddress: string;
+  caCertificatePem: string;
+  code: string;
+  keys: NewKeys;
+  options: JoinOptions;
+}): Promise<JoinResponse> {
   const { keys, code, options } = ask;
   const { certificateSigningRequest } = keys.tls;
   const proof = joinProofBytes(code, certificateSigningRequest);
-  const client = new EnrolmentServiceClient(ask.doorAddress, clientCredentials({ caCertificatePem: ask.caCertificatePem }), channelOptions());
+  const client = new EnrolmentServiceClient(
+    ask.doorAddress,
+    clientCredentials({ caCertificatePem: ask.caCertificatePem }),
+    channelOptions(),
+  );
   try {
-    return await callUnary(client.join.bind(client), {
-      code,
-      certificateSigningRequest,
-      signingPublicKey: keys.signing.publicKey,
-      peerPublicKey: keys.peer.publicKey,
-      peerId: peerIdOf(keys.peer.publicKey),
-      signingProof: keys.signing.sign(proof),
-      peerProof: keys.peer.sign(proof),
-      addresses: [...(options.addresses ?? [])],
-      aeTitle: options.aeTitle ?? '',
-    }, { deadlineMs: 20_000, signal: options.signal });
+    return await callUnary(
+      client.join.bind(client),
+      {
+        code,
+        certificateSigningRequest,
+        signingPublicKey: keys.signing.publicKey,
+        peerPublicKey: keys.peer.publicKey,
+        peerId: peerIdOf(keys.peer.publicKey),
+        signingProof: keys.signing.sign(proof),
+        peerProof: keys.peer.sign(proof),
+        addresses: [...(options.addresses ?? [])],
+        aeTitle: options.aeTitle ?? '',
+      },
+      { deadlineMs: 20_000, signal: options.signal },
+    );
   } finally {
     client.close();
   }
 }
 
 /** The certificate must be over our key and by the pinned CA, and the trust list must name us as we are. */
-function checkAnswer(answer: JoinResponse, expected: { caCertificatePem: string; keys: NewKeys; nowEpochMs: number }): { nodeId: NodeId; certificateChainPem: string; trustList: TrustList } {
+function checkAnswer(
+  answer: JoinResponse,
+  expected: { caCertificatePem: string; keys: NewKeys; nowEpochMs: number },
+): { nodeId: NodeId; certificateChainPem: string; trustList: TrustList } {
   const nodeId = parseNodeId(answer.nodeId);
   const certificateChainPem = checkCertificate(answer.certificateChain, expected.keys.tls.privateKeyPem, expected.caCertificatePem);
   const { trustList } = answer;
   if (trustList === undefined) throw invalidAnswer('it holds no trust list');
   const entry = verifyTrustList(trustList, [answer.indexSigningPublicKey], expected.nowEpochMs).entries.get(nodeId);
-  if (entry === undefined || !entry.signingPublicKey.equals(expected.keys.signing.publicKey) || entry.peerId !== peerIdOf(expected.keys.peer.publicKey)) throw invalidAnswer('its trust list does not name this node');
-  if (answer.evaluatorPublicKey.length !== 32 || answer.evaluatorEpoch === '' || answer.indexAddress === '' || answer.hospitalName === '') throw invalidAnswer('it is not complete');
+  if (
+    entry === undefined ||
+    !entry.signingPublicKey.equals(expected.keys.signing.publicKey) ||
+    entry.peerId !== peerIdOf(expected.keys.peer.publicKey)
+  )
+    throw invalidAnswer('its trust list does not name this node');
+  if (answer.evaluatorPublicKey.length !== 32 || answer.evaluatorEpoch === '' || answer.indexAddress === '' || answer.hospitalName === '')
+    throw invalidAnswer('it is not complete');
   return { nodeId, certificateChainPem, trustList };
 }
 

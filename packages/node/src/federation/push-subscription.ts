@@ -23,8 +23,15 @@ const CURSOR = 'push-cursor';
  * @param parts.listeners asked anew for every event.
  */
 export function openPushSubscription(parts: {
-  channel: IndexChannel; database: FederationDatabase; clock: Clock; random: Random; log: Logger;
-  trustListSeq: () => number; workerReady: (signal: AbortSignal) => Promise<void>; listeners: () => readonly PushListener[]; onConnected: () => Promise<void>;
+  channel: IndexChannel;
+  database: FederationDatabase;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  trustListSeq: () => number;
+  workerReady: (signal: AbortSignal) => Promise<void>;
+  listeners: () => readonly PushListener[];
+  onConnected: () => Promise<void>;
 }): { close(): Promise<void> } {
   const { channel, clock, random, log } = parts;
   const closing = new AbortController();
@@ -70,7 +77,13 @@ export function openPushSubscription(parts: {
         if (closing.signal.aborted) return;
         const error = fromServiceError(thrown);
         if (error.reason === 'INDEX_UNREACHABLE') channel.report('unreachable');
-        log[attempt === 0 ? 'info' : 'debug']({ event: 'push-channel-lost', code: error.code, reason: error.reason, attempt, err: error.code === 'INTERNAL' ? error : undefined });
+        log[attempt === 0 ? 'info' : 'debug']({
+          event: 'push-channel-lost',
+          code: error.code,
+          reason: error.reason,
+          attempt,
+          err: error.code === 'INTERNAL' ? error : undefined,
+        });
       }
       const longest = Math.min(RECONNECT_MS, 250 * 2 ** Math.min(attempt, 6));
       attempt += 1;

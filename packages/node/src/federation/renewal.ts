@@ -26,7 +26,16 @@ const RETRY_MS = 60_000;
  * was off for weeks comes back by itself.
  * @param parts.onRenewed gets the new credential once it is on disk.
  */
-export function openRenewal(parts: { folder: string; enrolment: Enrolment; caCertificatePem: string; credential: TlsCredential; signingKey: SigningKey; clock: Clock; log: Logger; onRenewed: (credential: TlsCredential) => Promise<void> }): Renewal {
+export function openRenewal(parts: {
+  folder: string;
+  enrolment: Enrolment;
+  caCertificatePem: string;
+  credential: TlsCredential;
+  signingKey: SigningKey;
+  clock: Clock;
+  log: Logger;
+  onRenewed: (credential: TlsCredential) => Promise<void>;
+}): Renewal {
   const { folder, enrolment, caCertificatePem, signingKey, clock, log } = parts;
   const closing = new AbortController();
   let life = lifeOf(parts.credential);
@@ -38,7 +47,11 @@ export function openRenewal(parts: { folder: string; enrolment: Enrolment; caCer
     const client = new EnrolmentServiceClient(enrolment.doorAddress, clientCredentials({ caCertificatePem }), channelOptions());
     try {
       const signingProof = signingKey.sign(renewProofBytes({ nodeId: enrolment.nodeId, atEpochMs, certificateSigningRequest }));
-      const answer = await callUnary(client.renew.bind(client), { nodeId: enrolment.nodeId, certificateSigningRequest, atEpochMs, signingProof }, { deadlineMs: 20_000, signal: closing.signal });
+      const answer = await callUnary(
+        client.renew.bind(client),
+        { nodeId: enrolment.nodeId, certificateSigningRequest, atEpochMs, signingProof },
+        { deadlineMs: 20_000, signal: closing.signal },
+      );
       const credential = { privateKeyPem, certificateChainPem: checkCertificate(answer.certificateChain, privateKeyPem, caCertificatePem) };
       await replaceCredential(folder, credential);
       life = lifeOf(credential);
@@ -60,7 +73,8 @@ export function openRenewal(parts: { folder: string; enrolment: Enrolment; caCer
           pauseMs = 1_000;
         } catch (thrown) {
           const error = asMeshError(thrown);
-          if (!closing.signal.aborted) log.warn({ event: 'certificate-not-renewed', code: error.code, reason: error.reason, expiresAtEpochMs: life.endsAtEpochMs });
+          if (!closing.signal.aborted)
+            log.warn({ event: 'certificate-not-renewed', code: error.code, reason: error.reason, expiresAtEpochMs: life.endsAtEpochMs });
         }
       }
       await clock.sleep(Math.min(pauseMs, LONGEST_SLEEP_MS), closing.signal).catch(() => undefined);

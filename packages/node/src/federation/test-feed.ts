@@ -30,13 +30,27 @@ export async function openTestFeed(): Promise<TestFeed> {
   let server: Server | undefined;
   let port = 0;
   const index: TestFeed = {
-    get address() { return `127.0.0.1:${port}`; },
+    get address() {
+      return `127.0.0.1:${port}`;
+    },
     credentials: ChannelCredentials.createInsecure(),
-    entries: [], heartbeats: [], doubled: 0, gapDue: false, refuses: new Set(), passedOver: [], cutAfter: Infinity,
+    entries: [],
+    heartbeats: [],
+    doubled: 0,
+    gapDue: false,
+    refuses: new Set(),
+    passedOver: [],
+    cutAfter: Infinity,
     start: async () => {
       server = new Server();
-      server.addService(ManifestServiceService, { advertise: (call: ServerDuplexStream<AdvertiseRequest, AdvertiseResponse>) => serve(index, call) });
-      port = await new Promise<number>((resolve, reject) => server?.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error))));
+      server.addService(ManifestServiceService, {
+        advertise: (call: ServerDuplexStream<AdvertiseRequest, AdvertiseResponse>) => serve(index, call),
+      });
+      port = await new Promise<number>((resolve, reject) =>
+        server?.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error, bound) =>
+          error === null ? resolve(bound) : reject(error),
+        ),
+      );
     },
     stop: () => server?.forceShutdown(),
   };
@@ -62,12 +76,18 @@ function serve(index: TestFeed, call: ServerDuplexStream<AdvertiseRequest, Adver
       const seq = Number(step.value.seq);
       if (index.gapDue || seq > held() + 1) {
         index.gapDue = false;
-        call.emit('error', errorOfCall(new MeshError('FAILED_PRECONDITION', 'FEED_GAP', 'gap', { details: { expectedSeq: String(held() + 1) } })));
+        call.emit(
+          'error',
+          errorOfCall(new MeshError('FAILED_PRECONDITION', 'FEED_GAP', 'gap', { details: { expectedSeq: String(held() + 1) } })),
+        );
         return;
       }
       const manifest = step.value.manifest === undefined ? undefined : StudyManifest.decode(step.value.manifest.payload);
       if (manifest !== undefined && index.refuses.has(manifest.studyInstanceUid)) {
-        call.emit('error', errorOfCall(new MeshError('INVALID_ARGUMENT', 'MANIFEST_MALFORMED', 'refused', { details: { refusedSeq: String(seq) } })));
+        call.emit(
+          'error',
+          errorOfCall(new MeshError('INVALID_ARGUMENT', 'MANIFEST_MALFORMED', 'refused', { details: { refusedSeq: String(seq) } })),
+        );
         return;
       }
       if (seq <= held()) index.doubled += 1;

@@ -1,6 +1,19 @@
-import { ChannelCredentials, Server, ServerCredentials, type sendUnaryData, type ServerUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
+import {
+  ChannelCredentials,
+  Server,
+  ServerCredentials,
+  type sendUnaryData,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+} from '@grpc/grpc-js';
 import { MeshError } from '@meridian/shared/errors';
-import { EvaluatorServiceService, type EvaluateRequest, type EvaluateResponse, type GetKeysRequest, type GetKeysResponse } from '@meridian/shared/generated/meridian/v1/evaluator';
+import {
+  EvaluatorServiceService,
+  type EvaluateRequest,
+  type EvaluateResponse,
+  type GetKeysRequest,
+  type GetKeysResponse,
+} from '@meridian/shared/generated/meridian/v1/evaluator';
 import { PushServiceService, type SubscribeRequest, type SubscribeResponse } from '@meridian/shared/generated/meridian/v1/push';
 import { errorOfCall } from '@meridian/shared/grpc';
 import { createEvaluatorKey, evaluateBatch, type EvaluatorKeyPair } from '@meridian/shared/voprf';
@@ -27,9 +40,16 @@ export async function openTestIndex(): Promise<TestIndex> {
   let port = 0;
   const calls = new Set<ServerWritableStream<SubscribeRequest, SubscribeResponse>>();
   const index: TestIndex = {
-    get address() { return `127.0.0.1:${port}`; },
+    get address() {
+      return `127.0.0.1:${port}`;
+    },
     credentials: ChannelCredentials.createInsecure(),
-    epoch: '1', key: createEvaluatorKey(), cheats: false, evaluated: 0, subscriptions: [], events: [],
+    epoch: '1',
+    key: createEvaluatorKey(),
+    cheats: false,
+    evaluated: 0,
+    subscriptions: [],
+    events: [],
     push: (event) => {
       index.events.push(event);
       for (const call of calls) call.write(event);
@@ -43,7 +63,8 @@ export async function openTestIndex(): Promise<TestIndex> {
           const { evaluated, proof } = evaluateBatch(index.cheats ? createEvaluatorKey() : index.key, request.blindedElements);
           callback(null, { evaluatedElements: evaluated, proof });
         },
-        getKeys: (_call: ServerUnaryCall<GetKeysRequest, GetKeysResponse>, callback: sendUnaryData<GetKeysResponse>) => callback(null, { keys: [{ epoch: index.epoch, publicKey: Buffer.from(index.key.publicKey) }], currentEpoch: index.epoch }),
+        getKeys: (_call: ServerUnaryCall<GetKeysRequest, GetKeysResponse>, callback: sendUnaryData<GetKeysResponse>) =>
+          callback(null, { keys: [{ epoch: index.epoch, publicKey: Buffer.from(index.key.publicKey) }], currentEpoch: index.epoch }),
       });
       server.addService(PushServiceService, {
         subscribe: (call: ServerWritableStream<SubscribeRequest, SubscribeResponse>) => {
@@ -53,7 +74,11 @@ export async function openTestIndex(): Promise<TestIndex> {
           for (const event of index.events) if (event.cursor > call.request.afterCursor) call.write(event);
         },
       });
-      port = await new Promise<number>((resolve, reject) => server?.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error))));
+      port = await new Promise<number>((resolve, reject) =>
+        server?.bindAsync(`127.0.0.1:${port}`, ServerCredentials.createInsecure(), (error, bound) =>
+          error === null ? resolve(bound) : reject(error),
+        ),
+      );
     },
     stop: () => {
       calls.clear();

@@ -43,7 +43,14 @@ const SEGMENT = '/';
  * @param parts.onMemberKeyChanged called after the list was taken; it holds nothing up.
  * @throws MeshError UNAUTHENTICATED / SIGNATURE_INVALID, DATA_LOSS / TRUST_LIST_ROOT_MISMATCH where the disk was tampered with
  */
-export async function openTrustStore(parts: { database: FederationDatabase; first: Uint8Array; rootKeys: readonly Uint8Array[]; clock: Clock; log: Logger; onMemberKeyChanged?: (change: MemberKeyChange) => void }): Promise<TrustStore> {
+export async function openTrustStore(parts: {
+  database: FederationDatabase;
+  first: Uint8Array;
+  rootKeys: readonly Uint8Array[];
+  clock: Clock;
+  log: Logger;
+  onMemberKeyChanged?: (change: MemberKeyChange) => void;
+}): Promise<TrustStore> {
   const { database, rootKeys, clock, log } = parts;
   const listeners = new Set<(view: TrustView) => void>();
   const loaded = await load(parts);
@@ -58,7 +65,10 @@ export async function openTrustStore(parts: { database: FederationDatabase; firs
     const changes = keyChanges(view, next);
     view = next;
     for (const change of changes) {
-      log.error({ event: 'member-key-changed', ...change }, 'a hospital is listed with another key than before: ask it whether it joined anew, by a way that does not lead over the index');
+      log.error(
+        { event: 'member-key-changed', ...change },
+        'a hospital is listed with another key than before: ask it whether it joined anew, by a way that does not lead over the index',
+      );
       parts.onMemberKeyChanged?.(change);
     }
     chain = [...chain, ...newKeys(chain, next.indexSigningKeys)];
@@ -93,22 +103,40 @@ function keyChanges(before: TrustView, next: TrustView): MemberKeyChange[] {
     if (former === undefined) continue;
     const isOtherKey = !former.signingPublicKey.equals(signingPublicKey);
     if (!isOtherKey && former.peerId === peerId) continue;
-    changes.push({ nodeId, seq: next.seq, changed: isOtherKey ? 'signing-key' : 'peer-id', keyId: keyIdOf(signingPublicKey), formerKeyId: keyIdOf(former.signingPublicKey) });
+    changes.push({
+      nodeId,
+      seq: next.seq,
+      changed: isOtherKey ? 'signing-key' : 'peer-id',
+      keyId: keyIdOf(signingPublicKey),
+      formerKeyId: keyIdOf(former.signingPublicKey),
+    });
   }
   return changes;
 }
 
-async function load(parts: { database: FederationDatabase; first: Uint8Array; rootKeys: readonly Uint8Array[]; clock: Clock }): Promise<Loaded> {
+async function load(parts: {
+  database: FederationDatabase;
+  first: Uint8Array;
+  rootKeys: readonly Uint8Array[];
+  clock: Clock;
+}): Promise<Loaded> {
   const rows = await parts.database.read.selectFrom('trust_part').selectAll().orderBy('name').execute();
   const head = rows.find((row) => row.name === HEAD);
-  const list: TrustList = head === undefined
-    ? TrustList.decode(parts.first)
-    : { head: signedOf(head.signed), segments: rows.filter((row) => row.name.startsWith(SEGMENT)).map((row) => ({ name: row.name.slice(SEGMENT.length), segment: Buffer.from(row.signed) })) };
+  const list: TrustList =
+    head === undefined
+      ? TrustList.decode(parts.first)
+      : {
+          head: signedOf(head.signed),
+          segments: rows
+            .filter((row) => row.name.startsWith(SEGMENT))
+            .map((row) => ({ name: row.name.slice(SEGMENT.length), segment: Buffer.from(row.signed) })),
+        };
   let keys = [...parts.rootKeys];
   const learn = (named: readonly Uint8Array[]): void => void (keys = [...keys, ...newKeys(keys, named)]);
   learn(keysOfFirst(parts));
   // Each link is signed by a key that those before it named.
-  for (const row of rows.filter(({ name }) => name.startsWith(LINK))) learn(TrustListHead.decode(openSigned(TRUST_HEAD_TYPE, signedOf(row.signed), keys)).indexSigningPublicKeys);
+  for (const row of rows.filter(({ name }) => name.startsWith(LINK)))
+    learn(TrustListHead.decode(openSigned(TRUST_HEAD_TYPE, signedOf(row.signed), keys)).indexSigningPublicKeys);
   const view = verifyTrustList(list, keys, parts.clock.now(), { allowExpired: true });
   if (head === undefined) await save(parts.database, { before: undefined, next: view, chain: keys });
   learn(view.indexSigningKeys);
@@ -128,7 +156,12 @@ function keysOfFirst(parts: { first: Uint8Array; rootKeys: readonly Uint8Array[]
   try {
     return verifyTrustList(TrustList.decode(parts.first), parts.rootKeys, parts.clock.now(), { allowExpired: true }).indexSigningKeys;
   } catch (thrown) {
-    throw new MeshError('DATA_LOSS', 'TRUST_LIST_ROOT_MISMATCH', 'The trust list of the join was altered on this disk. Restore the identity folder from the backup.', { cause: asMeshError(thrown) });
+    throw new MeshError(
+      'DATA_LOSS',
+      'TRUST_LIST_ROOT_MISMATCH',
+      'The trust list of the join was altered on this disk. Restore the identity folder from the backup.',
+      { cause: asMeshError(thrown) },
+    );
   }
 }
 
@@ -136,16 +169,24 @@ function keysOfFirst(parts: { first: Uint8Array; rootKeys: readonly Uint8Array[]
  * Head and changed segments in one transaction; a segment's row has the name with a mark before it, the head has none. A
  * head that names a new index key is kept as a link of the chain: by it a later head, signed by that key, loads.
  */
-async function save(database: FederationDatabase, { before, next, chain }: { readonly before: TrustView | undefined; readonly next: TrustView; readonly chain: readonly Uint8Array[] }): Promise<void> {
+async function save(
+  database: FederationDatabase,
+  { before, next, chain }: { readonly before: TrustView | undefined; readonly next: TrustView; readonly chain: readonly Uint8Array[] },
+): Promise<void> {
   const kept = new Map((before?.segments ?? []).map(({ name, segment }) => [name, segment]));
   const head = Buffer.from(SignedObject.encode(next.head).finish());
   await database.write.transaction().execute(async (transaction) => {
     const put = async (name: string, signed: Buffer): Promise<void> => {
-      await transaction.insertInto('trust_part').values({ name, signed }).onConflict((conflict) => conflict.column('name').doUpdateSet({ signed })).execute();
+      await transaction
+        .insertInto('trust_part')
+        .values({ name, signed })
+        .onConflict((conflict) => conflict.column('name').doUpdateSet({ signed }))
+        .execute();
     };
     await put(HEAD, head);
     // Seq first; a list of the same seq may be signed anew and name a new key.
-    if (newKeys(chain, next.indexSigningKeys).length > 0) await put(`${LINK}${String(next.seq).padStart(16, '0')}-${String(next.issuedAtEpochMs).padStart(16, '0')}`, head);
+    if (newKeys(chain, next.indexSigningKeys).length > 0)
+      await put(`${LINK}${String(next.seq).padStart(16, '0')}-${String(next.issuedAtEpochMs).padStart(16, '0')}`, head);
     for (const { name, segment } of next.segments) {
       if (kept.get(name)?.equals(segment) !== true) await put(`${SEGMENT}${name}`, segment);
       kept.delete(name);

@@ -19,7 +19,12 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
 function clientError(code: string | undefined): HttpStatusError {
   switch (code) {
     case 'HPE_HEADER_OVERFLOW':
-      return new HttpStatusError(431, 'INVALID_ARGUMENT', 'HEADERS_TOO_LARGE', 'The address and headers of the request are longer than this node accepts.');
+      return new HttpStatusError(
+        431,
+        'INVALID_ARGUMENT',
+        'HEADERS_TOO_LARGE',
+        'The address and headers of the request are longer than this node accepts.',
+      );
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return new HttpStatusError(408, 'DEADLINE_EXCEEDED', 'HEADERS_TOO_SLOW', 'The headers of the request took too long to arrive.');
     default:

@@ -64,7 +64,11 @@ export async function openHttp(options: HttpOptions): Promise<HttpServer> {
   const limits = { ...HTTP_LIMITS, ...options.limits };
   const scheme = options.tls === undefined ? 'http' : 'https';
   if (!isLoopback(host) && (options.tls === undefined || options.authorise === undefined)) {
-    throw new MeshError('FAILED_PRECONDITION', 'TLS_AND_CREDENTIALS_REQUIRED', `The web interface may not listen on ${host} without a TLS certificate and credentials: patient data would be open to the network. Until people have accounts here, let MERIDIAN_HTTP_HOST be 127.0.0.1.`);
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'TLS_AND_CREDENTIALS_REQUIRED',
+      `The web interface may not listen on ${host} without a TLS certificate and credentials: patient data would be open to the network. Until people have accounts here, let MERIDIAN_HTTP_HOST be 127.0.0.1.`,
+    );
   }
   const closing = new AbortController();
   const app = buildApp({ options, limits, scheme, clock, closing: closing.signal });
@@ -96,7 +100,12 @@ export async function openHttp(options: HttpOptions): Promise<HttpServer> {
     address: `${scheme}://${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}`,
     closing: closing.signal,
     mount: async (door, mountOptions = {}) => {
-      if (isReady) throw new MeshError('FAILED_PRECONDITION', 'HTTP_ALREADY_OPEN', 'A door was mounted after the web interface was opened. Mount every door before ready().');
+      if (isReady)
+        throw new MeshError(
+          'FAILED_PRECONDITION',
+          'HTTP_ALREADY_OPEN',
+          'A door was mounted after the web interface was opened. Mount every door before ready().',
+        );
       // A wrapper, so that the default policy holds for this door alone.
       await app.register(async (scope) => {
         scope.addHook('onRoute', (route) => requirePolicy(route, mountOptions.policy));
@@ -112,14 +121,37 @@ export async function openHttp(options: HttpOptions): Promise<HttpServer> {
   };
 }
 
-function buildApp(parts: { options: HttpOptions; limits: HttpLimits; scheme: 'http' | 'https'; clock: Clock; closing: AbortSignal }): FastifyInstance {
+function buildApp(parts: {
+  options: HttpOptions;
+  limits: HttpLimits;
+  scheme: 'http' | 'https';
+  clock: Clock;
+  closing: AbortSignal;
+}): FastifyInstance {
   const { options, limits, scheme, clock } = parts;
   const answer = (thrown: unknown, request: FastifyRequest, reply: FastifyReply): void => {
     const error = asHttpError(thrown);
     // The pattern of the route, never the address: its query may hold patient data.
-    if (error.httpStatus >= 500) options.log.error({ event: 'http-failed', route: request.routeOptions?.url, method: request.method, reason: error.reason, err: error.cause ?? error });
-    else options.log.info({ event: 'http-refused', route: request.routeOptions?.url, method: request.method, status: error.httpStatus, reason: error.reason });
-    void reply.code(error.httpStatus).type(PROBLEM_MEDIA_TYPE).send(JSON.stringify(problemOf(error)));
+    if (error.httpStatus >= 500)
+      options.log.error({
+        event: 'http-failed',
+        route: request.routeOptions?.url,
+        method: request.method,
+        reason: error.reason,
+        err: error.cause ?? error,
+      });
+    else
+      options.log.info({
+        event: 'http-refused',
+        route: request.routeOptions?.url,
+        method: request.method,
+        status: error.httpStatus,
+        reason: error.reason,
+      });
+    void reply
+      .code(error.httpStatus)
+      .type(PROBLEM_MEDIA_TYPE)
+      .send(JSON.stringify(problemOf(error)));
   };
   const app = fastify({
     bodyLimit: limits.bodyBytes,
@@ -131,7 +163,9 @@ function buildApp(parts: { options: HttpOptions; limits: HttpLimits; scheme: 'ht
   });
   app.decorate('closing', parts.closing);
   app.setErrorHandler((error, request, reply) => answer(error, request, reply));
-  app.setNotFoundHandler((request, reply) => answer(new MeshError('NOT_FOUND', 'ADDRESS_UNKNOWN', 'There is nothing at this address.'), request, reply));
+  app.setNotFoundHandler((request, reply) =>
+    answer(new MeshError('NOT_FOUND', 'ADDRESS_UNKNOWN', 'There is nothing at this address.'), request, reply),
+  );
   app.addHook('onRequest', async (request) => {
     if (request.is404) return;
     limitBodyTime(request, clock, limits.bodyTimeMs);
@@ -139,15 +173,28 @@ function buildApp(parts: { options: HttpOptions; limits: HttpLimits; scheme: 'ht
   });
   app.addHook('onSend', async (_request, reply) => setSecurityHeaders(reply, scheme === 'https'));
   app.addHook('onResponse', async (request, reply) => {
-    options.log.debug({ event: 'http-answered', route: request.routeOptions?.url, method: request.method, status: reply.statusCode, elapsedMs: Math.round(reply.elapsedTime) });
+    options.log.debug({
+      event: 'http-answered',
+      route: request.routeOptions?.url,
+      method: request.method,
+      status: reply.statusCode,
+      elapsedMs: Math.round(reply.elapsedTime),
+    });
   });
   return app;
 }
 
-function requirePolicy(route: { url: string; method: string | string[]; config?: { policy?: RoutePolicy } }, standing: RoutePolicy | undefined): void {
+function requirePolicy(
+  route: { url: string; method: string | string[]; config?: { policy?: RoutePolicy } },
+  standing: RoutePolicy | undefined,
+): void {
   const policy = route.config?.policy ?? standing;
   if (!isRoutePolicy(policy)) {
-    throw new MeshError('FAILED_PRECONDITION', 'ROUTE_WITHOUT_POLICY', `The route ${String(route.method)} ${route.url} states no policy. Give it config: { policy } with one of ${ROUTE_POLICIES.join(', ')}.`);
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'ROUTE_WITHOUT_POLICY',
+      `The route ${String(route.method)} ${route.url} states no policy. Give it config: { policy } with one of ${ROUTE_POLICIES.join(', ')}.`,
+    );
   }
   route.config = { ...route.config, policy };
 }
@@ -161,11 +208,23 @@ function limitBodyTime(request: FastifyRequest, clock: Clock, limitMs: number): 
   request.raw.once('end', () => timer.cancel());
 }
 
-function createListener(options: HttpOptions, limits: HttpLimits, onRequest: (request: IncomingMessage, response: ServerResponse) => void): Server {
-  const settings = { maxHeaderSize: limits.headerBytes, connectionsCheckingInterval: limits.checkIntervalMs, headersTimeout: limits.headersMs, requestTimeout: 0, keepAliveTimeout: limits.keepAliveMs, noDelay: true };
-  const server = options.tls === undefined
-    ? createServer(settings, onRequest)
-    : createTlsServer({ ...settings, cert: options.tls.certificate, key: options.tls.privateKey, minVersion: 'TLSv1.2' }, onRequest);
+function createListener(
+  options: HttpOptions,
+  limits: HttpLimits,
+  onRequest: (request: IncomingMessage, response: ServerResponse) => void,
+): Server {
+  const settings = {
+    maxHeaderSize: limits.headerBytes,
+    connectionsCheckingInterval: limits.checkIntervalMs,
+    headersTimeout: limits.headersMs,
+    requestTimeout: 0,
+    keepAliveTimeout: limits.keepAliveMs,
+    noDelay: true,
+  };
+  const server =
+    options.tls === undefined
+      ? createServer(settings, onRequest)
+      : createTlsServer({ ...settings, cert: options.tls.certificate, key: options.tls.privateKey, minVersion: 'TLSv1.2' }, onRequest);
   server.timeout = limits.idleMs;
   server.maxConnections = limits.connections;
   return server;
@@ -201,7 +260,14 @@ function refuse(log: Logger, request: IncomingMessage, response: ServerResponse,
   request.resume();
 }
 
-async function closeAll(parts: { server: Server; sockets: Set<Socket>; app: FastifyInstance; closing: AbortController; clock: Clock; graceMs: number }): Promise<void> {
+async function closeAll(parts: {
+  server: Server;
+  sockets: Set<Socket>;
+  app: FastifyInstance;
+  closing: AbortController;
+  clock: Clock;
+  graceMs: number;
+}): Promise<void> {
   const closedServer = new Promise<void>((resolve) => parts.server.close(() => resolve()));
   parts.closing.abort(new MeshError('UNAVAILABLE', 'STOPPING', 'This node is stopping.'));
   parts.server.closeIdleConnections();

@@ -18,7 +18,11 @@ export function allowedHostNames(host: string, configured: readonly string[]): R
 export function checkHost(request: IncomingMessage, allowed: ReadonlySet<string>): void {
   const host = /^(\[[0-9a-fA-F:.]+\]|[^:/\\@\s]+)(?::\d{1,5})?$/.exec(request.headers.host ?? '')?.[1]?.toLowerCase();
   if (host !== undefined && allowed.has(host)) return;
-  throw new MeshError('PERMISSION_DENIED', 'HOST_NOT_ALLOWED', 'This node is not known by the host name of the request. Open it by its own address, such as http://127.0.0.1 with its port.');
+  throw new MeshError(
+    'PERMISSION_DENIED',
+    'HOST_NOT_ALLOWED',
+    'This node is not known by the host name of the request. Open it by its own address, such as http://127.0.0.1 with its port.',
+  );
 }
 
 /**

@@ -1,7 +1,8 @@
 import type { FastifyReply } from 'fastify';
 
 /** Pages may load what this node serves and nothing else; nobody may frame them. */
-const HTML_POLICY = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const HTML_POLICY =
+  "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 const OTHER_POLICY = "default-src 'none'; frame-ancestors 'none'";
 
 /** Sets what every answer carries; a route's own Cache-Control stands, else nothing is kept by any cache. */

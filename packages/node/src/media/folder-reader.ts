@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { MeshError } from '@meridian/shared/errors';
 
 /** One regular file under the folder, or a thing that is not read, with the reason. */
-export type FolderEntry = { readonly path: string; readonly bytes: number } | { readonly path: string; readonly skip: 'symbolic-link' | 'not-a-file' | 'unreadable' };
+export type FolderEntry =
+  | { readonly path: string; readonly bytes: number }
+  | { readonly path: string; readonly skip: 'symbolic-link' | 'not-a-file' | 'unreadable' };
 
 /** The folder as the import sees it. */
 export interface FolderReader {
@@ -37,14 +39,21 @@ export const diskFolder: FolderReader = {
 async function* walk(root: string): AsyncGenerator<FolderEntry> {
   const status = await lstat(root).catch(() => undefined);
   if (status === undefined || !status.isDirectory()) {
-    throw new MeshError('NOT_FOUND', 'FOLDER_ABSENT', 'There is no such folder on the machine of the node. Nothing was imported; check the path and who may read it.');
+    throw new MeshError(
+      'NOT_FOUND',
+      'FOLDER_ABSENT',
+      'There is no such folder on the machine of the node. Nothing was imported; check the path and who may read it.',
+    );
   }
   const waiting = [{ folder: root, depth: 0 }];
   for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
     const names: { name: string; kind: 'file' | 'folder' | 'link' | 'other' }[] = [];
     try {
       for await (const entry of await opendir(next.folder)) {
-        names.push({ name: entry.name, kind: entry.isFile() ? 'file' : entry.isDirectory() ? 'folder' : entry.isSymbolicLink() ? 'link' : 'other' });
+        names.push({
+          name: entry.name,
+          kind: entry.isFile() ? 'file' : entry.isDirectory() ? 'folder' : entry.isSymbolicLink() ? 'link' : 'other',
+        });
       }
     } catch {
       yield { path: next.folder, skip: 'unreadable' };

@@ -12,7 +12,14 @@ testNeeding('shared data', 'a folder of real files of many makers is imported, a
     const told: ImportProgress[] = [];
     const run = (): ReturnType<typeof importFolder> =>
       importFolder(
-        { folder: join(sharedDataFolder, 'CT'), assigningAuthority: 'CD', foreignIds: true, associationId: 'import-1', signal: new AbortController().signal, onProgress: (progress) => told.push(progress) },
+        {
+          folder: join(sharedDataFolder, 'CT'),
+          assigningAuthority: 'CD',
+          foreignIds: true,
+          associationId: 'import-1',
+          signal: new AbortController().signal,
+          onProgress: (progress) => told.push(progress),
+        },
         { ingest: store.ingest, reader: diskFolder, clock: systemClock },
       );
     const first = await run();
@@ -30,7 +37,14 @@ testNeeding('shared data', 'an import that is stopped keeps what it stored and s
   await usingStore({}, async (store) => {
     const stop = new AbortController();
     const result = await importFolder(
-      { folder: sharedDataFolder, assigningAuthority: 'CD', foreignIds: true, associationId: 'import-1', signal: stop.signal, onProgress: ({ stored }) => stored >= 3 && stop.abort() },
+      {
+        folder: sharedDataFolder,
+        assigningAuthority: 'CD',
+        foreignIds: true,
+        associationId: 'import-1',
+        signal: stop.signal,
+        onProgress: ({ stored }) => stored >= 3 && stop.abort(),
+      },
       { ingest: store.ingest, reader: diskFolder, clock: systemClock },
     );
     expect(result.cancelled).toBe(true);

@@ -27,7 +27,6 @@ export interface ImportSink {
   abort(): Promise<void>;
 }
 
-
 /** Objects on their way at one time: enough to share each flush, few enough for a hard disk. */
 const AT_ONCE = 8;
 /** Refusals listed by name; more are counted only. */
@@ -55,7 +54,21 @@ interface Tally {
  * @throws MeshError NOT_FOUND FOLDER_ABSENT, RESOURCE_EXHAUSTED DISK_FULL (what was stored before stays)
  */
 export async function importFolder(
-  { folder, assigningAuthority, foreignIds, associationId, signal, onProgress }: { folder: string; assigningAuthority: string; foreignIds: boolean; associationId: string; signal: AbortSignal; onProgress: (progress: ImportProgress) => void },
+  {
+    folder,
+    assigningAuthority,
+    foreignIds,
+    associationId,
+    signal,
+    onProgress,
+  }: {
+    folder: string;
+    assigningAuthority: string;
+    foreignIds: boolean;
+    associationId: string;
+    signal: AbortSignal;
+    onProgress: (progress: ImportProgress) => void;
+  },
   { ingest, reader, clock }: { ingest: ImportIngest; reader: FolderReader; clock: Clock },
 ): Promise<ImportResult> {
   const tally: Tally = { files: 0, bytes: 0, stored: 0, duplicates: 0, quarantined: 0, refusedTotal: 0, refused: [], skipped: {} };
@@ -72,7 +85,8 @@ export async function importFolder(
       // Every later file would meet the same: stop and say it once.
       if (error.code === 'RESOURCE_EXHAUSTED') fatal ??= error;
       tally.refusedTotal += 1;
-      if (tally.refused.length < REFUSED_LISTED) tally.refused.push({ file: nameOf(entry.path), reason: error.reason, message: error.message });
+      if (tally.refused.length < REFUSED_LISTED)
+        tally.refused.push({ file: nameOf(entry.path), reason: error.reason, message: error.message });
     }
     ingest.associationActive(associationId);
     onProgress(progressOf(tally));
@@ -134,12 +148,21 @@ async function startOf(entry: { path: string; bytes: number }, reader: FolderRea
   return undefined;
 }
 
-async function store(path: string, start: Part10Start, { ingest, reader, assigningAuthority, foreignIds, associationId, signal }: OneParts): Promise<'stored' | 'duplicate' | 'quarantined'> {
+async function store(
+  path: string,
+  start: Part10Start,
+  { ingest, reader, assigningAuthority, foreignIds, associationId, signal }: OneParts,
+): Promise<'stored' | 'duplicate' | 'quarantined'> {
   const sink = ingest.begin({ door: 'import', transferSyntaxUid: start.transferSyntaxUid, assigningAuthority, foreignIds, associationId });
   let ended = false;
   try {
     for await (const chunk of reader.read(path, start.metaEndOffset)) {
-      if (signal.aborted) throw new MeshError('CANCELLED', 'IMPORT_CANCELLED', 'The import was stopped before this file was stored. Import the folder again: what is stored is recognised.');
+      if (signal.aborted)
+        throw new MeshError(
+          'CANCELLED',
+          'IMPORT_CANCELLED',
+          'The import was stopped before this file was stored. Import the folder again: what is stored is recognised.',
+        );
       if (!sink.write(chunk)) await sink.drained();
     }
     ended = true;
@@ -154,5 +177,13 @@ function skip(tally: Tally, reason: string): void {
 }
 
 function progressOf({ files, bytes, stored, duplicates, quarantined, refusedTotal, skipped }: Tally): ImportProgress {
-  return { files, bytes, stored, duplicates, quarantined, refused: refusedTotal, skipped: Object.values(skipped).reduce((sum, count) => sum + count, 0) };
+  return {
+    files,
+    bytes,
+    stored,
+    duplicates,
+    quarantined,
+    refused: refusedTotal,
+    skipped: Object.values(skipped).reduce((sum, count) => sum + count, 0),
+  };
 }

@@ -17,8 +17,16 @@ export interface ImportIds {
  * @returns `foreignIds`: an issuer that the data sets name counts within the authority alone.
  * @throws MeshError INVALID_ARGUMENT / IMPORT_IDS_AMBIGUOUS
  */
-export function idsOfImport({ authority, ownIds }: ImportIds, own: { readonly assigningAuthority: string; readonly random: Random }): { readonly assigningAuthority: string; readonly foreignIds: boolean } {
-  if (authority !== undefined && ownIds === true) throw new MeshError('INVALID_ARGUMENT', 'IMPORT_IDS_AMBIGUOUS', 'Say either that the patient ids are this hospital’s own or whose they are, not both.');
+export function idsOfImport(
+  { authority, ownIds }: ImportIds,
+  own: { readonly assigningAuthority: string; readonly random: Random },
+): { readonly assigningAuthority: string; readonly foreignIds: boolean } {
+  if (authority !== undefined && ownIds === true)
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'IMPORT_IDS_AMBIGUOUS',
+      'Say either that the patient ids are this hospital’s own or whose they are, not both.',
+    );
   if (ownIds === true) return { assigningAuthority: own.assigningAuthority, foreignIds: false };
   return { assigningAuthority: authority ?? `${IMPORT_AUTHORITY_PREFIX}${encodeBase32(own.random.bytes(5))}`, foreignIds: true };
 }

@@ -12,7 +12,13 @@ import { openMesh, type Mesh } from './mesh.ts';
 const indexKey = createSigningKey();
 
 function listAt(network: TestNetwork, seq: number): TrustView {
-  const list = buildTrustList({ entries: network.entries.values(), seq, nowEpochMs: systemClock.now() + seq, key: indexKey, indexSigningKeys: [indexKey.publicKey] });
+  const list = buildTrustList({
+    entries: network.entries.values(),
+    seq,
+    nowEpochMs: systemClock.now() + seq,
+    key: indexKey,
+    indexSigningKeys: [indexKey.publicKey],
+  });
   return verifyTrustList(list, [indexKey.publicKey], systemClock.now());
 }
 
@@ -56,7 +62,10 @@ test('nodes hand statements to each other and tell refusals by their reason', as
   try {
     await fromA.mesh.deliverConsent(b.nodeId, 'statement');
     expect(atB.got).toEqual([['statement', a.nodeId]]);
-    await expect(fromA.mesh.deliverConsent(b.nodeId, 'bad')).rejects.toMatchObject({ code: 'UNAUTHENTICATED', reason: 'CONSENT_SIGNATURE' });
+    await expect(fromA.mesh.deliverConsent(b.nodeId, 'bad')).rejects.toMatchObject({
+      code: 'UNAUTHENTICATED',
+      reason: 'CONSENT_SIGNATURE',
+    });
     expect(await fromA.mesh.ping(b.nodeId)).toMatchObject({ softwareVersion: '9' });
 
     const stream = await a.host.dial(b.nodeId, CONTROL_PROTOCOL);

@@ -27,7 +27,12 @@ export async function openMesh(parts: MeshParts): Promise<Mesh> {
   const closing = new AbortController();
   const catchingUp = new Map<NodeId, Promise<void>>();
 
-  async function ask<Case extends Reply['$case']>(nodeId: NodeId, request: Request, expected: Case, signal?: AbortSignal): Promise<Extract<Reply, { $case: Case }>> {
+  async function ask<Case extends Reply['$case']>(
+    nodeId: NodeId,
+    request: Request,
+    expected: Case,
+    signal?: AbortSignal,
+  ): Promise<Extract<Reply, { $case: Case }>> {
     const limits = [closing.signal, AbortSignal.timeout(CONTROL_TIMEOUT_MS), ...(signal === undefined ? [] : [signal])];
     const stream = await parts.peerHost.dial(nodeId, CONTROL_PROTOCOL, AbortSignal.any(limits), { idleTimeoutMs: CONTROL_TIMEOUT_MS });
     const onAbort = (): void => stream.abort('cancelled');
@@ -62,7 +67,9 @@ export async function openMesh(parts: MeshParts): Promise<Mesh> {
       .then(() => void catchingUp.delete(nodeId));
     catchingUp.set(nodeId, work);
   }
-  await parts.peerHost.handle(CONTROL_PROTOCOL, (stream) => answerControl(stream, { ...parts, onNewerHead: catchUp }), { idleTimeoutMs: CONTROL_TIMEOUT_MS });
+  await parts.peerHost.handle(CONTROL_PROTOCOL, (stream) => answerControl(stream, { ...parts, onNewerHead: catchUp }), {
+    idleTimeoutMs: CONTROL_TIMEOUT_MS,
+  });
 
   return {
     async deliverConsent(nodeId, compact, signal) {
@@ -97,6 +104,7 @@ function matching<Case extends Reply['$case']>(reply: Reply | undefined, expecte
     const known = /^[A-Z][A-Z0-9_]{1,63}$/.test(reason) ? (reason as Reason) : 'PEER_REFUSED';
     throw new MeshError(statusName(status), known, `The other hospital's node refused (${known}).`);
   }
-  if (reply?.$case !== expected) throw new MeshError('UNAVAILABLE', 'PEER_PROTOCOL', "The other hospital's node answered another question than the one asked.");
+  if (reply?.$case !== expected)
+    throw new MeshError('UNAVAILABLE', 'PEER_PROTOCOL', "The other hospital's node answered another question than the one asked.");
   return reply as Extract<Reply, { $case: Case }>;
 }

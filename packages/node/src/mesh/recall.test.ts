@@ -8,12 +8,27 @@ import { recallEvent } from './recall.ts';
 
 const sender = 'n-aaaaaaaaaaaaaaaa' as NodeId;
 const key = createSigningKey();
-const entryOf = (nodeId: NodeId): TrustEntry | undefined => (nodeId === sender ? TrustEntry.fromPartial({ nodeId, signingPublicKey: key.publicKey }) : undefined);
+const entryOf = (nodeId: NodeId): TrustEntry | undefined =>
+  nodeId === sender ? TrustEntry.fromPartial({ nodeId, signingPublicKey: key.publicKey }) : undefined;
 const recalled = (custodianNode: string, by = key) =>
-  signManifest(StudyManifest.fromPartial({ studyInstanceUid: '1.2.3', custodianNode, version: 2n, status: ManifestStatus.MANIFEST_STATUS_REJECTED, instanceListSha256: Buffer.alloc(32) }), by);
+  signManifest(
+    StudyManifest.fromPartial({
+      studyInstanceUid: '1.2.3',
+      custodianNode,
+      version: 2n,
+      status: ManifestStatus.MANIFEST_STATUS_REJECTED,
+      instanceListSha256: Buffer.alloc(32),
+    }),
+    by,
+  );
 
 test('a recall counts where the sending node signed it for a study of its own, and what is logged is bounded', () => {
-  expect(recallEvent({ entryOf, nowEpochMs: 1 }, recalled(sender), sender)).toEqual({ type: 'RECALL', peer: sender, study: '1.2.3', detail: { manifestVersion: 2, manifestSha256: manifestDigest(recalled(sender).payload).toString('hex') } });
+  expect(recallEvent({ entryOf, nowEpochMs: 1 }, recalled(sender), sender)).toEqual({
+    type: 'RECALL',
+    peer: sender,
+    study: '1.2.3',
+    detail: { manifestVersion: 2, manifestSha256: manifestDigest(recalled(sender).payload).toString('hex') },
+  });
 
   const refused = (signed: ReturnType<typeof recalled>, from: NodeId = sender): string => {
     try {

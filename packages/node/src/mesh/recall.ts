@@ -12,10 +12,21 @@ import { signingKeysOf } from '@meridian/shared/trust-list';
  * @throws MeshError UNAUTHENTICATED / SIGNATURE_INVALID, INVALID_ARGUMENT / MANIFEST_MALFORMED, PERMISSION_DENIED /
  *   PEER_NOT_LISTED | RECALL_FOREIGN
  */
-export function recallEvent(trust: { readonly entryOf: (nodeId: NodeId) => TrustEntry | undefined; readonly nowEpochMs: number }, signed: SignedObject, fromNode: NodeId): AuditEvent {
+export function recallEvent(
+  trust: { readonly entryOf: (nodeId: NodeId) => TrustEntry | undefined; readonly nowEpochMs: number },
+  signed: SignedObject,
+  fromNode: NodeId,
+): AuditEvent {
   const entry = trust.entryOf(fromNode);
-  if (entry === undefined) throw new MeshError('PERMISSION_DENIED', 'PEER_NOT_LISTED', 'The node that sent this recall is not on the trust list.');
+  if (entry === undefined)
+    throw new MeshError('PERMISSION_DENIED', 'PEER_NOT_LISTED', 'The node that sent this recall is not on the trust list.');
   const { manifest, digest } = openManifest(signed, signingKeysOf(entry, trust.nowEpochMs));
-  if (manifest.custodianNode !== fromNode) throw new MeshError('PERMISSION_DENIED', 'RECALL_FOREIGN', 'A hospital recalls its own studies only.');
-  return { type: 'RECALL', peer: fromNode, study: manifest.studyInstanceUid, detail: { manifestVersion: Number(manifest.version), manifestSha256: digest.toString('hex') } };
+  if (manifest.custodianNode !== fromNode)
+    throw new MeshError('PERMISSION_DENIED', 'RECALL_FOREIGN', 'A hospital recalls its own studies only.');
+  return {
+    type: 'RECALL',
+    peer: fromNode,
+    study: manifest.studyInstanceUid,
+    detail: { manifestVersion: Number(manifest.version), manifestSha256: digest.toString('hex') },
+  };
 }

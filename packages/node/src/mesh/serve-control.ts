@@ -35,7 +35,12 @@ function decodeRequest(frame: Uint8Array): NonNullable<ControlRequest['request']
   } catch (cause) {
     throw new MeshError('INVALID_ARGUMENT', 'FRAME_INVALID', 'These bytes are no request of the control protocol.', { cause });
   }
-  if (request === undefined) throw new MeshError('UNIMPLEMENTED', 'REQUEST_UNKNOWN', 'This node does not know that request. It may be older than the one that asked.');
+  if (request === undefined)
+    throw new MeshError(
+      'UNIMPLEMENTED',
+      'REQUEST_UNKNOWN',
+      'This node does not know that request. It may be older than the one that asked.',
+    );
   return request;
 }
 
@@ -47,7 +52,8 @@ async function replyTo(request: NonNullable<ControlRequest['request']>, from: No
       await parts.onConsent(request.value.statement?.compact ?? '', from);
       return { $case: 'delivered', value: {} };
     case 'deliverRecall':
-      if (request.value.manifest === undefined) throw new MeshError('INVALID_ARGUMENT', 'MANIFEST_MISSING', 'A recall must carry the signed manifest that it is about.');
+      if (request.value.manifest === undefined)
+        throw new MeshError('INVALID_ARGUMENT', 'MANIFEST_MISSING', 'A recall must carry the signed manifest that it is about.');
       await parts.onRecall(request.value.manifest, from);
       return { $case: 'delivered', value: {} };
     case 'exchangeHeads':

@@ -32,7 +32,11 @@ function ideographsOf({ name }: PatientRow): string {
 }
 
 function latinOf({ name }: PatientRow): string {
-  return name.alphabetic.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase().replace(/[^\p{L}\p{N}]/gu, '');
+  return name.alphabetic
+    .normalize('NFKD')
+    .replace(/\p{M}/gu, '')
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]/gu, '');
 }
 
 function differs(left: string, right: string): boolean {

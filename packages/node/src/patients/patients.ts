@@ -32,7 +32,12 @@ export interface Patients {
  * @param parts.assigningAuthority of this hospital's own PatientIDs
  * @param parts.modifyingSystem what Original Attributes name as the system that replaced an id: an AE title, ASCII
  */
-export function openPatients(parts: { store: Pick<Store, 'studies' | 'database' | 'fetched'>; assigningAuthority: string; random: Random; modifyingSystem?: string }): Patients {
+export function openPatients(parts: {
+  store: Pick<Store, 'studies' | 'database' | 'fetched'>;
+  assigningAuthority: string;
+  random: Random;
+  modifyingSystem?: string;
+}): Patients {
   const { store, assigningAuthority, random } = parts;
   let making: Promise<unknown> = Promise.resolve();
 
@@ -44,7 +49,9 @@ export function openPatients(parts: { store: Pick<Store, 'studies' | 'database' 
   };
 
   const find = async (personId: TypedPersonId, patientId: string | undefined): Promise<PatientRow> => {
-    const carriers = (await store.studies.patientsOfPerson(personId)).filter((patient) => patient.assigningAuthority === assigningAuthority && patient.patientId !== '');
+    const carriers = (await store.studies.patientsOfPerson(personId)).filter(
+      (patient) => patient.assigningAuthority === assigningAuthority && patient.patientId !== '',
+    );
     const wanted = patientId?.trim() ?? '';
     if (wanted !== '') {
       // A PatientID that stands for several people has a row for each.
@@ -63,7 +70,11 @@ export function openPatients(parts: { store: Pick<Store, 'studies' | 'database' 
     const carried = await store.studies.personIdsOfPatient(patient.pk);
     const sameKind = carried.filter(({ type, issuer }) => type === personId.type && issuer === personId.issuer);
     if (sameKind.length === 0 || sameKind.some(({ value }) => value === personId.value)) return;
-    throw new MeshError('FAILED_PRECONDITION', 'PATIENT_IS_ANOTHER_PERSON', 'The patient with this local id carries another person id. Check which of the two is right before a study is filed under it.');
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'PATIENT_IS_ANOTHER_PERSON',
+      'The patient with this local id carries another person id. Check which of the two is right before a study is filed under it.',
+    );
   };
 
   return {
@@ -74,8 +85,10 @@ export function openPatients(parts: { store: Pick<Store, 'studies' | 'database' 
       return result;
     },
     linkFetchedStudy: async (studyInstanceUid, patientPk) => {
-      if ((await store.studies.patientByPk(patientPk)) === undefined) throw new MeshError('NOT_FOUND', 'PATIENT_UNKNOWN', 'This node knows no such patient.');
-      if (!(await store.fetched.link(studyInstanceUid, patientPk))) throw new MeshError('NOT_FOUND', 'STUDY_UNKNOWN', 'This node holds no fetched copy of that study.');
+      if ((await store.studies.patientByPk(patientPk)) === undefined)
+        throw new MeshError('NOT_FOUND', 'PATIENT_UNKNOWN', 'This node knows no such patient.');
+      if (!(await store.fetched.link(studyInstanceUid, patientPk)))
+        throw new MeshError('NOT_FOUND', 'STUDY_UNKNOWN', 'This node holds no fetched copy of that study.');
     },
     compareDemographics,
     mismatchesOf: (study) => (study.linkedPatient === undefined ? [] : compareDemographics(study.linkedPatient, study.patient)),

@@ -12,7 +12,11 @@ export function toMultiaddrText(text: string): string {
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3]);
   if (host === undefined || port > 65_535) {
-    throw new MeshError('INVALID_ARGUMENT', 'ADDRESS_INVALID', `A peer address must be "host:port" or a multiaddr like "/ip4/10.0.0.7/tcp/4001", got "${text}".`);
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'ADDRESS_INVALID',
+      `A peer address must be "host:port" or a multiaddr like "/ip4/10.0.0.7/tcp/4001", got "${text}".`,
+    );
   }
   return multiaddrOf(host, port);
 }

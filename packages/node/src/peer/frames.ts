@@ -67,17 +67,27 @@ function createPrefixReader(maxFrameBytes: number): PrefixReader {
   let count = 0;
   return {
     read(piece, at) {
-      for (let next = at; next < piece.length; ) {
+      for (let next = at; next < piece.length;) {
         const byte = piece[next++]!;
         value |= (byte & 0x7f) << (7 * count++);
         if ((byte & 0x80) !== 0) {
-          if (count === MAX_VARINT_BYTES) throw new MeshError('INVALID_ARGUMENT', 'FRAME_LENGTH_INVALID', 'The other end sent bytes that are no frames of this protocol.');
+          if (count === MAX_VARINT_BYTES)
+            throw new MeshError(
+              'INVALID_ARGUMENT',
+              'FRAME_LENGTH_INVALID',
+              'The other end sent bytes that are no frames of this protocol.',
+            );
           continue;
         }
         const length = value;
         value = 0;
         count = 0;
-        if (length > maxFrameBytes) throw new MeshError('INVALID_ARGUMENT', 'FRAME_TOO_LARGE', `The other end announced a frame of ${length} bytes; ${maxFrameBytes} is the limit.`);
+        if (length > maxFrameBytes)
+          throw new MeshError(
+            'INVALID_ARGUMENT',
+            'FRAME_TOO_LARGE',
+            `The other end announced a frame of ${length} bytes; ${maxFrameBytes} is the limit.`,
+          );
         if (length === 0) throw new MeshError('INVALID_ARGUMENT', 'FRAME_EMPTY', 'The other end sent an empty frame.');
         return { length, next };
       }

@@ -15,7 +15,10 @@ async function echo(stream: PeerStream): Promise<void> {
 }
 
 async function reasonOf(work: Promise<unknown>): Promise<string> {
-  return work.then(() => 'no error', (error: unknown) => (error instanceof MeshError ? error.reason : String(error)));
+  return work.then(
+    () => 'no error',
+    (error: unknown) => (error instanceof MeshError ? error.reason : String(error)),
+  );
 }
 
 async function roundTrip(from: TestMember, to: TestMember, payload: Uint8Array): Promise<Uint8Array> {
@@ -34,7 +37,8 @@ test('listed members exchange frames of every size, and a slow reader holds the 
   const [a, b] = network.members as [TestMember, TestMember];
   try {
     await b.host.handle(ECHO, echo);
-    for (const size of [1, 127, 128, 16_383, 16_384, 300_000, 1_048_576]) expect((await roundTrip(a, b, Buffer.alloc(size, size & 0xff))).length).toBe(size);
+    for (const size of [1, 127, 128, 16_383, 16_384, 300_000, 1_048_576])
+      expect((await roundTrip(a, b, Buffer.alloc(size, size & 0xff))).length).toBe(size);
 
     let sentBytes = 0;
     let stopped = false;
@@ -167,9 +171,18 @@ test('idle sockets of a stranger leave room for members, and one peer cannot tak
 
     stopped = true;
     for (const socket of sockets) socket.destroy();
-    const trust = () => ({ expiresAtEpochMs: Date.now() + 3_600_000, entries: network.entries, byPeerId: (peerId: string) => [...network.entries.values()].find((entry) => entry.peerId === peerId) });
+    const trust = () => ({
+      expiresAtEpochMs: Date.now() + 3_600_000,
+      entries: network.entries,
+      byPeerId: (peerId: string) => [...network.entries.values()].find((entry) => entry.peerId === peerId),
+    });
     for (let count = 0; count < 6; count += 1) {
-      const twin = await openPeerHost({ federation: { peerPrivateKey: a.seed, trust }, config: { host: '127.0.0.1', port: 0 }, clock: systemClock, log: silentLog });
+      const twin = await openPeerHost({
+        federation: { peerPrivateKey: a.seed, trust },
+        config: { host: '127.0.0.1', port: 0 },
+        clock: systemClock,
+        log: silentLog,
+      });
       twins.push(twin);
       await twin.dial(b.nodeId, ECHO);
     }
@@ -213,7 +226,15 @@ test('a taken port is refused in words', async () => {
   try {
     const port = Number(/\/tcp\/(\d+)/.exec(network.members[0]!.host.addresses[0]!)?.[1]);
     await expect(
-      openPeerHost({ federation: { peerPrivateKey: (await generateKeyPairFromSeed('Ed25519', new Uint8Array(32).fill(5))).raw.subarray(0, 32), trust: () => undefined }, config: { host: '127.0.0.1', port }, clock: systemClock, log: silentLog }),
+      openPeerHost({
+        federation: {
+          peerPrivateKey: (await generateKeyPairFromSeed('Ed25519', new Uint8Array(32).fill(5))).raw.subarray(0, 32),
+          trust: () => undefined,
+        },
+        config: { host: '127.0.0.1', port },
+        clock: systemClock,
+        log: silentLog,
+      }),
     ).rejects.toMatchObject({ reason: 'PEER_PORT_IN_USE' });
   } finally {
     await network.close();

@@ -10,7 +10,20 @@ import type { Logger } from '@meridian/shared/log';
 import type { Clock } from '@meridian/shared/platform/clock';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import { multiaddrOf, toMultiaddrText } from './addresses.ts';
-import { DIAL_TIMEOUT_MS, INBOUND_HANDSHAKE_TIMEOUT_MS, INBOUND_UPGRADE_TIMEOUT_MS, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_INBOUND_STREAMS, MAX_OUTBOUND_STREAMS, MAX_PAUSED_BYTES, MAX_PENDING, MAX_PENDING_PER_ADDRESS, MAX_STREAM_WINDOW_BYTES, MAX_WRITE_BUFFER_BYTES } from './limits.ts';
+import {
+  DIAL_TIMEOUT_MS,
+  INBOUND_HANDSHAKE_TIMEOUT_MS,
+  INBOUND_UPGRADE_TIMEOUT_MS,
+  MAX_CONNECTIONS,
+  MAX_CONNECTIONS_PER_PEER,
+  MAX_INBOUND_STREAMS,
+  MAX_OUTBOUND_STREAMS,
+  MAX_PAUSED_BYTES,
+  MAX_PENDING,
+  MAX_PENDING_PER_ADDRESS,
+  MAX_STREAM_WINDOW_BYTES,
+  MAX_WRITE_BUFFER_BYTES,
+} from './limits.ts';
 import { wrapStream, type PeerStream, type PeerStreamLimits, type Remote } from './peer-stream.ts';
 import { createGater, openPeerTrust, type PeerTrust, type PeerTrustView } from './peer-trust.ts';
 import { openPendingLimit, type PendingLimit } from './pending-limit.ts';
@@ -120,17 +133,34 @@ async function dial(request: {
 }): Promise<PeerStream> {
   const { libp2p, trust, clock, nodeId, protocol, limits } = request;
   const entry = trust.entryOf(nodeId);
-  if (entry === undefined) throw new MeshError('FAILED_PRECONDITION', 'PEER_NOT_LISTED', 'That hospital is not an active member on the current trust list. Ask the operator of the network.');
+  if (entry === undefined)
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'PEER_NOT_LISTED',
+      'That hospital is not an active member on the current trust list. Ask the operator of the network.',
+    );
   const timeout = AbortSignal.timeout(DIAL_TIMEOUT_MS);
   const signal = request.signal === undefined ? timeout : AbortSignal.any([request.signal, timeout]);
   try {
-    const open = libp2p.getConnections().find((connection) => connection.remotePeer.toString() === entry.peerId && connection.status === 'open');
-    const connection = open ?? (await libp2p.dial(entry.addresses.map((address) => addressedTo(address, entry.peerId)), { signal }));
+    const open = libp2p
+      .getConnections()
+      .find((connection) => connection.remotePeer.toString() === entry.peerId && connection.status === 'open');
+    const connection =
+      open ??
+      (await libp2p.dial(
+        entry.addresses.map((address) => addressedTo(address, entry.peerId)),
+        { signal },
+      ));
     const stream = await connection.newStream(protocol, { signal });
     return wrapStream(stream, { peerId: entry.peerId, nodeId }, clock, limits);
   } catch (cause) {
     request.signal?.throwIfAborted();
-    throw new MeshError('UNAVAILABLE', 'PEER_UNREACHABLE', `${entry.name} cannot be reached now. Try again later; if it lasts, its IT department should look at its node and firewall.`, { cause });
+    throw new MeshError(
+      'UNAVAILABLE',
+      'PEER_UNREACHABLE',
+      `${entry.name} cannot be reached now. Try again later; if it lasts, its IT department should look at its node and firewall.`,
+      { cause },
+    );
   }
 }
 
@@ -142,7 +172,9 @@ function endSurplus(libp2p: Libp2p, { remotePeer }: Connection): void {
 
 /** What was bound, whatever is announced: only libp2p's components know it. */
 function boundPort(libp2p: Libp2p): number {
-  const { components } = libp2p as Libp2p & { readonly components: { readonly transportManager: { getAddrs(): { toString(): string }[] } } };
+  const { components } = libp2p as Libp2p & {
+    readonly components: { readonly transportManager: { getAddrs(): { toString(): string }[] } };
+  };
   const [, port] = /\/tcp\/(\d+)/.exec(components.transportManager.getAddrs()[0]?.toString() ?? '') ?? [];
   return Number(port ?? 0);
 }
@@ -162,7 +194,12 @@ async function privateKeyOf(bytes: Uint8Array): Promise<PrivateKey> {
   return bytes.length === 32 ? generateKeyPairFromSeed('Ed25519', bytes) : privateKeyFromProtobuf(bytes);
 }
 
-async function start(privateKey: PrivateKey, config: { host: string; port: number; announce?: readonly string[] }, trust: PeerTrust, pending: PendingLimit): Promise<Libp2p> {
+async function start(
+  privateKey: PrivateKey,
+  config: { host: string; port: number; announce?: readonly string[] },
+  trust: PeerTrust,
+  pending: PendingLimit,
+): Promise<Libp2p> {
   try {
     return await createLibp2p({
       privateKey,
@@ -174,7 +211,11 @@ async function start(privateKey: PrivateKey, config: { host: string; port: numbe
           // Both protocols at their limit; yamux counts the streams of a connection together.
           maxInboundStreams: 2 * MAX_INBOUND_STREAMS,
           maxOutboundStreams: 2 * MAX_OUTBOUND_STREAMS,
-          streamOptions: { maxStreamWindowSize: MAX_STREAM_WINDOW_BYTES, maxReadBufferLength: MAX_PAUSED_BYTES, maxWriteBufferLength: MAX_WRITE_BUFFER_BYTES },
+          streamOptions: {
+            maxStreamWindowSize: MAX_STREAM_WINDOW_BYTES,
+            maxReadBufferLength: MAX_PAUSED_BYTES,
+            maxWriteBufferLength: MAX_WRITE_BUFFER_BYTES,
+          },
         }),
       ],
       connectionGater: createGater(trust, pending),
@@ -190,6 +231,11 @@ async function start(privateKey: PrivateKey, config: { host: string; port: numbe
       },
     });
   } catch (cause) {
-    throw new MeshError('UNAVAILABLE', 'PEER_PORT_IN_USE', `The peer port ${config.host}:${config.port} cannot be opened. Another program may be using it: stop that one or choose another port.`, { cause });
+    throw new MeshError(
+      'UNAVAILABLE',
+      'PEER_PORT_IN_USE',
+      `The peer port ${config.host}:${config.port} cannot be opened. Another program may be using it: stop that one or choose another port.`,
+      { cause },
+    );
   }
 }

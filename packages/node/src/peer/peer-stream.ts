@@ -65,7 +65,12 @@ export function wrapStream(stream: Stream, remote: Remote, clock: Clock, limits:
   function abort(reason: string): void {
     stream.abort(new Error(reason));
   }
-  async function patiently(wait: { listen: (wake: () => void) => () => void; ready: () => boolean; limitMs: number; signal?: AbortSignal | undefined }): Promise<void> {
+  async function patiently(wait: {
+    listen: (wake: () => void) => () => void;
+    ready: () => boolean;
+    limitMs: number;
+    signal?: AbortSignal | undefined;
+  }): Promise<void> {
     if (await waitUntil({ ...wait, clock })) return;
     abort('nothing moved for the idle time');
     throw new MeshError('DEADLINE_EXCEEDED', 'PEER_SILENT', 'The other hospital stopped answering. Try again: what has arrived is kept.');
@@ -96,7 +101,8 @@ export function wrapStream(stream: Stream, remote: Remote, clock: Clock, limits:
       for (;;) {
         const frame = inbox.shift();
         if (frame !== undefined) yield frame;
-        else if (inbox.ended === undefined) await patiently({ listen: (wake) => inbox.onNews(wake), ready: () => inbox.ready, limitMs: readIdleTimeoutMs });
+        else if (inbox.ended === undefined)
+          await patiently({ listen: (wake) => inbox.onNews(wake), ready: () => inbox.ready, limitMs: readIdleTimeoutMs });
         else if (inbox.ended.error === undefined) return;
         else throw inbox.ended.error instanceof MeshError ? inbox.ended.error : gone(inbox.ended.error);
       }
@@ -105,7 +111,12 @@ export function wrapStream(stream: Stream, remote: Remote, clock: Clock, limits:
       inbox.discard();
       try {
         await stream.close({ signal: AbortSignal.timeout(CLOSE_TIMEOUT_MS) });
-        await waitUntil({ ready: () => isOver(stream), listen: (wake) => listenTo(stream, ['close', 'end'], wake), clock, limitMs: CLOSE_TIMEOUT_MS });
+        await waitUntil({
+          ready: () => isOver(stream),
+          listen: (wake) => listenTo(stream, ['close', 'end'], wake),
+          clock,
+          limitMs: CLOSE_TIMEOUT_MS,
+        });
       } catch {
         // The line is full or broken: the reset below is the answer to both.
       }
@@ -127,5 +138,7 @@ function listenTo(stream: Stream, events: readonly ('drain' | 'close' | 'end')[]
 }
 
 function gone(cause?: unknown): MeshError {
-  return new MeshError('UNAVAILABLE', 'PEER_GONE', 'The connection to the other hospital ended. Try again: what has arrived is kept.', { cause });
+  return new MeshError('UNAVAILABLE', 'PEER_GONE', 'The connection to the other hospital ended. Try again: what has arrived is kept.', {
+    cause,
+  });
 }

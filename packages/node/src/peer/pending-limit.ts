@@ -27,7 +27,10 @@ export function openPendingLimit(parts: { readonly clock: Clock; readonly perAdd
       const sockets = byAddress.get(address) ?? new Map<MultiaddrConnection, { cancel(): void }>();
       if (sockets.size >= parts.perAddress) return false;
       byAddress.set(address, sockets);
-      sockets.set(socket, parts.clock.after(parts.timeoutMs, () => socket.abort(new Error('no key was proved in time'))));
+      sockets.set(
+        socket,
+        parts.clock.after(parts.timeoutMs, () => socket.abort(new Error('no key was proved in time'))),
+      );
       socket.addEventListener('close', () => end(socket), { once: true });
       return true;
     },

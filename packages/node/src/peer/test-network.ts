@@ -29,13 +29,22 @@ export interface TestNetwork {
 export async function openTestNetwork(count: number, clock: Clock = systemClock): Promise<TestNetwork> {
   const entries = new Map<NodeId, TrustEntry>();
   const members: TestMember[] = [];
-  const trust = () => ({ expiresAtEpochMs: clock.now() + 3_600_000, entries, byPeerId: (peerId: string) => [...entries.values()].find((entry) => entry.peerId === peerId) });
+  const trust = () => ({
+    expiresAtEpochMs: clock.now() + 3_600_000,
+    entries,
+    byPeerId: (peerId: string) => [...entries.values()].find((entry) => entry.peerId === peerId),
+  });
 
   async function add(listed: boolean): Promise<TestMember> {
     const number = members.length;
     const nodeId = `n-${'abcdefghijklmnop'.slice(0, 15)}${'abcdefgh'[number]}` as NodeId;
     const seed = new Uint8Array(32).fill(number + 1);
-    const host = await openPeerHost({ federation: { peerPrivateKey: seed, trust }, config: { host: '127.0.0.1', port: 0 }, clock, log: silentLog });
+    const host = await openPeerHost({
+      federation: { peerPrivateKey: seed, trust },
+      config: { host: '127.0.0.1', port: 0 },
+      clock,
+      log: silentLog,
+    });
     const signingKey = createSigningKey();
     const peerId = peerIdFromPrivateKey(await generateKeyPairFromSeed('Ed25519', seed)).toString();
     if (listed) {

@@ -64,7 +64,11 @@ function consentOf(parts: PortalParts): ConsentPort {
 
 /** What needs the mesh is refused on a node that has not joined. */
 export function notJoined(): MeshError {
-  return new MeshError('FAILED_PRECONDITION', 'NODE_NOT_JOINED', 'This node has not joined a mesh yet: it keeps its own images only. Run `meridian join <link>` with the link of your operator, then `meridian serve`.');
+  return new MeshError(
+    'FAILED_PRECONDITION',
+    'NODE_NOT_JOINED',
+    'This node has not joined a mesh yet: it keeps its own images only. Run `meridian join <link>` with the link of your operator, then `meridian serve`.',
+  );
 }
 
 function provisionOf(body: ConsentBody, self: string | undefined): ConsentProvision {
@@ -72,7 +76,11 @@ function provisionOf(body: ConsentBody, self: string | undefined): ConsentProvis
   if (grantee.kind === 'any-treating') return { ...scope, grantee: { kind: 'any-treating' } } as ConsentProvision;
   const nodeId = grantee.kind === 'this-hospital' ? self : grantee.nodeId;
   if (nodeId === undefined) {
-    throw new MeshError('INVALID_ARGUMENT', 'CONSENT_GRANTEE_MISSING', 'Say which hospital may see the images: a hospital needs its node id (n-…).');
+    throw new MeshError(
+      'INVALID_ARGUMENT',
+      'CONSENT_GRANTEE_MISSING',
+      'Say which hospital may see the images: a hospital needs its node id (n-…).',
+    );
   }
   return { ...scope, grantee: { kind: 'hospital', nodeId } } as ConsentProvision;
 }
@@ -82,7 +90,11 @@ function newestOfEach(statements: readonly ConsentStatement[]): ConsentStatement
   const newest = new Map<string, ConsentStatement>();
   for (const statement of statements) {
     const known = newest.get(statement.consentId);
-    if (known === undefined || Number(statement.seq) > Number(known.seq) || (statement.seq === known.seq && statement.status !== 'active')) {
+    if (
+      known === undefined ||
+      Number(statement.seq) > Number(known.seq) ||
+      (statement.seq === known.seq && statement.status !== 'active')
+    ) {
       newest.set(statement.consentId, statement);
     }
   }

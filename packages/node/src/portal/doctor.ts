@@ -51,10 +51,30 @@ type Verdict = Pick<DoctorCheck, 'id' | 'state'> & { readonly values?: Readonly<
 /** Turns facts into words. Pure; the same for the API, the command line and the page. */
 export function adviceOf(facts: DoctorFacts, language: Language): DoctorAdvice {
   const words = doctorWords(language);
-  const verdicts = [running(facts), joined(facts), index(facts), certificate(facts), trustList(facts), disk(facts), skew(facts), dimse(facts), peers(facts), feed(facts), quarantine(facts), patients(facts), lostFiles(facts)];
+  const verdicts = [
+    running(facts),
+    joined(facts),
+    index(facts),
+    certificate(facts),
+    trustList(facts),
+    disk(facts),
+    skew(facts),
+    dimse(facts),
+    peers(facts),
+    feed(facts),
+    quarantine(facts),
+    patients(facts),
+    lostFiles(facts),
+  ];
   const checks = verdicts.map(({ id, state, values }): DoctorCheck => {
     const text = words.checks[id][state];
-    return { id, state, title: words.checks[id].title, says: fill(text.says, values), ...(text.todo === undefined ? {} : { todo: fill(text.todo, values) }) };
+    return {
+      id,
+      state,
+      title: words.checks[id].title,
+      says: fill(text.says, values),
+      ...(text.todo === undefined ? {} : { todo: fill(text.todo, values) }),
+    };
   });
   const rank = { problem: 0, warning: 1, unknown: 2, ok: 3 } as const;
   const sorted = [...checks].sort((a, b) => rank[a.state] - rank[b.state]);
@@ -90,7 +110,11 @@ function trustList(facts: DoctorFacts): Verdict {
   const { issuedAtEpochMs, expiresAtEpochMs } = facts.trustList;
   const minutes = Math.max(0, Math.round((facts.nowEpochMs - issuedAtEpochMs) / 60_000));
   const hours = Math.max(0, Math.round((expiresAtEpochMs - facts.nowEpochMs) / 3_600_000));
-  return { id: 'trust', state: facts.nowEpochMs >= expiresAtEpochMs ? 'problem' : minutes > 15 ? 'warning' : 'ok', values: { minutes, hours } };
+  return {
+    id: 'trust',
+    state: facts.nowEpochMs >= expiresAtEpochMs ? 'problem' : minutes > 15 ? 'warning' : 'ok',
+    values: { minutes, hours },
+  };
 }
 
 function disk(facts: DoctorFacts): Verdict {
@@ -103,7 +127,11 @@ function disk(facts: DoctorFacts): Verdict {
 function skew(facts: DoctorFacts): Verdict {
   if (facts.clockSkewMs === undefined) return { id: 'clock', state: 'unknown' };
   const off = Math.abs(facts.clockSkewMs);
-  return { id: 'clock', state: off >= SKEW_PROBLEM_MS ? 'problem' : off >= SKEW_WARNING_MS ? 'warning' : 'ok', values: { seconds: Math.round(off / 100) / 10 } };
+  return {
+    id: 'clock',
+    state: off >= SKEW_PROBLEM_MS ? 'problem' : off >= SKEW_WARNING_MS ? 'warning' : 'ok',
+    values: { seconds: Math.round(off / 100) / 10 },
+  };
 }
 
 function dimse(facts: DoctorFacts): Verdict {

@@ -23,7 +23,13 @@ export interface FetchPort {
     readonly purpose: Purpose;
     readonly signal: AbortSignal;
     readonly onProgress: (progress: TransferProgress) => void;
-  }): Promise<{ readonly instances: number; readonly bytes: number; readonly resumedInstances: number; readonly digestMismatches: number; readonly firstImageMs?: number | undefined }>;
+  }): Promise<{
+    readonly instances: number;
+    readonly bytes: number;
+    readonly resumedInstances: number;
+    readonly digestMismatches: number;
+    readonly firstImageMs?: number | undefined;
+  }>;
   /** Copies that a restart resumed, which nobody here started. */
   listTransfers?(): Promise<readonly TransferView[]>;
 }
@@ -72,7 +78,15 @@ export interface PortalParts {
   readonly transfers?: FetchPort;
   readonly consent?: ConsentPort;
   /** `authority`, `ownIds`: whose patient ids the folder has; neither: nobody's here. */
-  readonly importFolder: (folder: string, options: { readonly authority?: string; readonly ownIds?: boolean; readonly signal: AbortSignal; readonly onProgress: (progress: ImportProgress) => void }) => Promise<ImportResult>;
+  readonly importFolder: (
+    folder: string,
+    options: {
+      readonly authority?: string;
+      readonly ownIds?: boolean;
+      readonly signal: AbortSignal;
+      readonly onProgress: (progress: ImportProgress) => void;
+    },
+  ) => Promise<ImportResult>;
   readonly quarantine: () => Promise<readonly QuarantineRow[]>;
   readonly doctorFacts: () => Promise<DoctorFacts>;
   /** Folder of the built page; absent or empty: a plain page says how to build it. */

@@ -24,7 +24,8 @@ export interface Portal {
 
 /** @param parts the rooms below, each as narrow as it is used here. */
 export function openPortal(parts: PortalParts): Portal {
-  const desk = parts.transfers === undefined ? undefined : openTransferDesk({ port: parts.transfers, clock: parts.clock, random: parts.random });
+  const desk =
+    parts.transfers === undefined ? undefined : openTransferDesk({ port: parts.transfers, clock: parts.clock, random: parts.random });
   const plugin: FastifyPluginAsync = async (app) => {
     await app.register(
       async (api) => {
@@ -45,7 +46,9 @@ function nodeRoutes(api: FastifyInstance, parts: PortalParts): void {
   api.get('/openapi.json', { config: PUBLIC }, async () => openApiDocument(parts.version));
   api.get('/node', { config: OPERATOR }, async () => nodeView(parts));
   api.get('/quarantine', { config: OPERATOR }, async () => ({ quarantined: await parts.quarantine() }));
-  api.get('/doctor', { config: OPERATOR }, async (request) => adviceOf(await parts.doctorFacts(), languageOf(request.headers['accept-language'])));
+  api.get('/doctor', { config: OPERATOR }, async (request) =>
+    adviceOf(await parts.doctorFacts(), languageOf(request.headers['accept-language'])),
+  );
 }
 
 function historyRoutes(api: FastifyInstance, parts: PortalParts): void {
@@ -79,16 +82,24 @@ function transferRoutes(api: FastifyInstance, parts: PortalParts, desk: Transfer
   api.get('/transfers/:id/events', { config: CLINICAL_READ, schema: { params: TRANSFER_PARAMS } }, async (request, reply) => {
     const { id } = request.params as { id: string };
     const live = need();
-    if (!(await live.list()).some((view) => view.id === id)) throw new MeshError('NOT_FOUND', 'TRANSFER_UNKNOWN', 'This copy is not known here. Look at the history for what is held.');
+    if (!(await live.list()).some((view) => view.id === id))
+      throw new MeshError('NOT_FOUND', 'TRANSFER_UNKNOWN', 'This copy is not known here. Look at the history for what is held.');
     return streamWork({ reply, clock: parts.clock }, (signal, onProgress) => live.follow(id, signal, onProgress));
   });
-  api.post('/transfers/:id/cancel', { config: CLINICAL_WRITE, schema: { params: TRANSFER_PARAMS } }, async (request) => need().cancel((request.params as { id: string }).id));
+  api.post('/transfers/:id/cancel', { config: CLINICAL_WRITE, schema: { params: TRANSFER_PARAMS } }, async (request) =>
+    need().cancel((request.params as { id: string }).id),
+  );
 }
 
 function importRoutes(api: FastifyInstance, parts: PortalParts): void {
   api.post('/import', { config: OPERATOR, schema: { body: IMPORT_BODY } }, async (request, reply) => {
     const { folder, ...ids } = request.body as { folder: string; authority?: string; ownIds?: boolean };
-    if (!isAbsolute(folder)) throw new MeshError('INVALID_ARGUMENT', 'FOLDER_NOT_ABSOLUTE', 'Give the whole path of the folder, from the root, as the node sees it.');
+    if (!isAbsolute(folder))
+      throw new MeshError(
+        'INVALID_ARGUMENT',
+        'FOLDER_NOT_ABSOLUTE',
+        'Give the whole path of the folder, from the root, as the node sees it.',
+      );
     return streamWork({ reply, clock: parts.clock }, (signal, onProgress) => parts.importFolder(folder, { ...ids, signal, onProgress }));
   });
 }

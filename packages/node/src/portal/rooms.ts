@@ -81,7 +81,9 @@ function hospitalsOf({ joined, hospitalName }: PortalRooms): { nodeId: NodeId; n
   const active = [...(joined.federation.trust()?.entries.values() ?? [])].filter((entry) => entry.status === NodeStatus.NODE_STATUS_ACTIVE);
   const listed = active.map((entry) => ({ nodeId: entry.nodeId as NodeId, name: entry.name }));
   // Right after joining, before the first list, a node knows of itself alone.
-  return listed.some((entry) => entry.nodeId === joined.federation.nodeId) ? listed : [{ nodeId: joined.federation.nodeId, name: hospitalName }, ...listed];
+  return listed.some((entry) => entry.nodeId === joined.federation.nodeId)
+    ? listed
+    : [{ nodeId: joined.federation.nodeId, name: hospitalName }, ...listed];
 }
 
 async function quarantineOf(store: Store): Promise<QuarantineRow[]> {
@@ -103,7 +105,12 @@ async function quarantineOf(store: Store): Promise<QuarantineRow[]> {
 
 async function doctorFactsOf(rooms: PortalRooms): Promise<DoctorFacts> {
   const { joined, store, dimse, clock } = rooms;
-  const [usage, attention, space, answering] = await Promise.all([store.usage(), store.attention(), statfs(rooms.folder), portAnswers(reachable(dimse.host), dimse.port())]);
+  const [usage, attention, space, answering] = await Promise.all([
+    store.usage(),
+    store.attention(),
+    statfs(rooms.folder),
+    portAnswers(reachable(dimse.host), dimse.port()),
+  ]);
   const facts = {
     nowEpochMs: clock.now(),
     running: true,

@@ -58,7 +58,13 @@ export const TRANSFER_BODY = {
   type: 'object',
   additionalProperties: false,
   required: ['personId', 'studyInstanceUid'],
-  properties: { personId, studyInstanceUid: uid, holderNode: nodeId, patientId: text(64, 'Local PatientID to file the copy under'), purpose },
+  properties: {
+    personId,
+    studyInstanceUid: uid,
+    holderNode: nodeId,
+    patientId: text(64, 'Local PatientID to file the copy under'),
+    purpose,
+  },
 } as const;
 
 /** POST /import */
@@ -68,10 +74,19 @@ export const IMPORT_BODY = {
   required: ['folder'],
   properties: {
     folder: text(4096, 'Absolute path on the machine of the node'),
-    authority: { type: 'string', pattern: '^[!-\\[\\]-~]([ -\\[\\]-~]{0,62}[!-\\[\\]-~])?$', description: 'Hospital whose patient ids the folder has, in ASCII. Without it, and without ownIds, they are this import’s own and join no patient.' },
+    authority: {
+      type: 'string',
+      pattern: '^[!-\\[\\]-~]([ -\\[\\]-~]{0,62}[!-\\[\\]-~])?$',
+      description:
+        'Hospital whose patient ids the folder has, in ASCII. Without it, and without ownIds, they are this import’s own and join no patient.',
+    },
     ownIds: { type: 'boolean', default: false, description: 'The folder is this hospital’s own archive: its patient ids are ours' },
   },
 } as const;
 
 /** /transfers/{id}/… */
-export const TRANSFER_PARAMS = { type: 'object', required: ['id'], properties: { id: { type: 'string', pattern: '^[0-9a-zA-Z-]{1,64}$' } } } as const;
+export const TRANSFER_PARAMS = {
+  type: 'object',
+  required: ['id'],
+  properties: { id: { type: 'string', pattern: '^[0-9a-zA-Z-]{1,64}$' } },
+} as const;

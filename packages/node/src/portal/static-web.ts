@@ -32,7 +32,9 @@ export async function webRoutes(app: FastifyInstance, folder: string | undefined
   const files = folder === undefined ? [] : await filesOf(folder);
   const index = files.find((file) => file.url === '/index.html');
   if (index === undefined) {
-    app.get('/', { config: PUBLIC }, async (_request, reply) => reply.type('text/html; charset=utf-8').header('cache-control', 'no-cache').send(NOT_BUILT));
+    app.get('/', { config: PUBLIC }, async (_request, reply) =>
+      reply.type('text/html; charset=utf-8').header('cache-control', 'no-cache').send(NOT_BUILT),
+    );
     return;
   }
   app.get('/', { config: PUBLIC }, (request, reply) => send(request, reply, index));
@@ -42,7 +44,10 @@ export async function webRoutes(app: FastifyInstance, folder: string | undefined
 function send(request: FastifyRequest, reply: FastifyReply, file: WebFile): FastifyReply {
   // Asset names carry a hash of their content; the page itself is asked for anew each time.
   const forEver = file.url.startsWith('/assets/');
-  reply.type(file.type).header('cache-control', forEver ? 'public, max-age=31536000, immutable' : 'no-cache').header('vary', 'accept-encoding');
+  reply
+    .type(file.type)
+    .header('cache-control', forEver ? 'public, max-age=31536000, immutable' : 'no-cache')
+    .header('vary', 'accept-encoding');
   if (!/\bgzip\b/.test(request.headers['accept-encoding'] ?? '')) return reply.send(file.plain);
   return reply.header('content-encoding', 'gzip').send(file.gzip);
 }
@@ -54,7 +59,12 @@ async function filesOf(folder: string): Promise<WebFile[]> {
     names.map(async (entry) => {
       const path = join(entry.parentPath, entry.name);
       const plain = await readFile(path);
-      return { url: path.slice(folder.length).replaceAll('\\', '/'), type: TYPES[extname(entry.name)] as string, plain, gzip: gzipSync(plain) };
+      return {
+        url: path.slice(folder.length).replaceAll('\\', '/'),
+        type: TYPES[extname(entry.name)] as string,
+        plain,
+        gzip: gzipSync(plain),
+      };
     }),
   );
 }

@@ -15,7 +15,15 @@ const WATCH_MS = 500;
 
 /** Starts copies in the background and lets any number of readers follow them. */
 export interface TransferDesk {
-  start(request: { personId: TypedPersonId; studyInstanceUid: string; holderNode?: string; holderName?: string; patientId?: string; purpose: Purpose; subject: string }): TransferView;
+  start(request: {
+    personId: TypedPersonId;
+    studyInstanceUid: string;
+    holderNode?: string;
+    holderName?: string;
+    patientId?: string;
+    purpose: Purpose;
+    subject: string;
+  }): TransferView;
   list(): Promise<readonly TransferView[]>;
   /** Resolves at the end of the copy, after telling every change. @throws MeshError NOT_FOUND TRANSFER_UNKNOWN */
   follow(id: string, signal: AbortSignal, onChange: (view: TransferView) => void): Promise<TransferView>;
@@ -80,7 +88,11 @@ export function openTransferDesk({ port, clock, random }: { port: FetchPort; clo
       const same = running.find((entry) => entry.view.studyInstanceUid === request.studyInstanceUid);
       if (same !== undefined) return same.view;
       if (running.length >= RUNNING_LIMIT) {
-        throw new MeshError('RESOURCE_EXHAUSTED', 'TRANSFERS_BUSY', `${RUNNING_LIMIT} studies are being copied already. Wait for one to end, or cancel one.`);
+        throw new MeshError(
+          'RESOURCE_EXHAUSTED',
+          'TRANSFERS_BUSY',
+          `${RUNNING_LIMIT} studies are being copied already. Wait for one to end, or cancel one.`,
+        );
       }
       const id = random.uuid();
       const view: TransferView = {
@@ -101,7 +113,9 @@ export function openTransferDesk({ port, clock, random }: { port: FetchPort; clo
       const own = [...entries.values()].map((entry) => entry.view);
       const elsewhere = (await port.listTransfers?.()) ?? [];
       const known = new Set(own.map((view) => view.studyInstanceUid));
-      return [...own, ...elsewhere.filter((view) => !known.has(view.studyInstanceUid))].sort((a, b) => b.startedAtEpochMs - a.startedAtEpochMs);
+      return [...own, ...elsewhere.filter((view) => !known.has(view.studyInstanceUid))].sort(
+        (a, b) => b.startedAtEpochMs - a.startedAtEpochMs,
+      );
     },
     async follow(id, signal, onChange) {
       if (!entries.has(id)) return watch(id, signal, onChange);
@@ -123,7 +137,8 @@ export function openTransferDesk({ port, clock, random }: { port: FetchPort; clo
       return entry.view;
     },
     async close() {
-      for (const entry of entries.values()) entry.stop.abort(new MeshError('CANCELLED', 'NODE_STOPPING', 'The node is stopping; the copy goes on after the restart.'));
+      for (const entry of entries.values())
+        entry.stop.abort(new MeshError('CANCELLED', 'NODE_STOPPING', 'The node is stopping; the copy goes on after the restart.'));
       await Promise.all([...entries.values()].map((entry) => entry.done));
     },
   };
@@ -137,5 +152,9 @@ function forgetOldest(entries: Map<string, Entry>): void {
 }
 
 function unknownTransfer(): MeshError {
-  return new MeshError('NOT_FOUND', 'TRANSFER_UNKNOWN', 'This copy is not known here. It may have ended before the node restarted; look at the history.');
+  return new MeshError(
+    'NOT_FOUND',
+    'TRANSFER_UNKNOWN',
+    'This copy is not known here. It may have ended before the node restarted; look at the history.',
+  );
 }

@@ -32,11 +32,19 @@ export function ends(withdrawn: ConsentStatement, basis: ConsentStatement, self:
   // A refusal may be meant for another hospital alone; where it is meant for this one, it ends other consents' copies too.
   const { grantee } = withdrawn.provision;
   const concernsUs = grantee.kind === 'any-treating' || grantee.nodeId === self;
-  return concernsUs && !basis.causes.includes(withdrawn.hash) && [...basis.patientKeys, ...studyKeys].some((a) => withdrawn.patientKeys.some((b) => a.key === b.key && a.epoch === b.epoch));
+  return (
+    concernsUs &&
+    !basis.causes.includes(withdrawn.hash) &&
+    [...basis.patientKeys, ...studyKeys].some((a) => withdrawn.patientKeys.some((b) => a.key === b.key && a.epoch === b.epoch))
+  );
 }
 
 /** What a copy keeps of the consent it rests on. */
-export function basisOf({ hash, consentId, validUntilEpochMs }: ConsentStatement): { readonly consentHash: string; readonly consentId: string; readonly validUntilEpochMs: number } {
+export function basisOf({ hash, consentId, validUntilEpochMs }: ConsentStatement): {
+  readonly consentHash: string;
+  readonly consentId: string;
+  readonly validUntilEpochMs: number;
+} {
   return { consentHash: hash, consentId, validUntilEpochMs };
 }
 

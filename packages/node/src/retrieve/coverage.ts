@@ -11,7 +11,13 @@ export interface Coverage {
   readonly asked: number;
   readonly answered: number;
   readonly notAsked: number;
-  readonly nodes: readonly { readonly nodeId: string; readonly name: string; readonly state: NodeState; readonly asOfEpochMs: number; readonly pending: number }[];
+  readonly nodes: readonly {
+    readonly nodeId: string;
+    readonly name: string;
+    readonly state: NodeState;
+    readonly asOfEpochMs: number;
+    readonly pending: number;
+  }[];
   readonly indexReachable: boolean;
   readonly answeredAtEpochMs: number;
 }
@@ -28,10 +34,20 @@ const STATES: Readonly<Record<number, NodeState>> = {
  * Coverage of an answer of the index; members that left the trust list are no part of it.
  * @param told.unverified members of whose entries some were left out, for their signature does not hold.
  */
-export function coverageOf(federation: RetrieveFederation, told: { readonly coverage: readonly NodeCoverage[]; readonly unverified: ReadonlySet<string> }, nowEpochMs: number): Coverage {
+export function coverageOf(
+  federation: RetrieveFederation,
+  told: { readonly coverage: readonly NodeCoverage[]; readonly unverified: ReadonlySet<string> },
+  nowEpochMs: number,
+): Coverage {
   const others = told.coverage
     .filter((node) => node.nodeId !== federation.nodeId && node.state !== CoverageState.COVERAGE_STATE_EXCLUDED)
-    .map((node): CoverageNode => ({ nodeId: node.nodeId, name: node.name, state: told.unverified.has(node.nodeId) ? 'unverified' : (STATES[node.state] ?? 'not-asked'), asOfEpochMs: Number(node.asOfEpochMs), pending: node.pending }));
+    .map((node): CoverageNode => ({
+      nodeId: node.nodeId,
+      name: node.name,
+      state: told.unverified.has(node.nodeId) ? 'unverified' : (STATES[node.state] ?? 'not-asked'),
+      asOfEpochMs: Number(node.asOfEpochMs),
+      pending: node.pending,
+    }));
   return summed([self(federation.nodeId, federation.hospitalName, nowEpochMs), ...others], true, nowEpochMs);
 }
 

@@ -55,7 +55,11 @@ export function openFetchJob(view: FetchJobView, onAbandoned: () => void): Fetch
         const onAbort = (): void => {
           if (!waiters.delete(waiter)) return;
           const reason: unknown = signal.reason;
-          reject(reason instanceof Error ? reason : new MeshError('CANCELLED', 'TRANSFER_CANCELLED', 'The copy was cancelled here. What had arrived is kept.'));
+          reject(
+            reason instanceof Error
+              ? reason
+              : new MeshError('CANCELLED', 'TRANSFER_CANCELLED', 'The copy was cancelled here. What had arrived is kept.'),
+          );
           if (waiters.size > 0 || (reason instanceof MeshError && reason.reason === 'NODE_STOPPING')) return;
           job.stop.abort(new MeshError('CANCELLED', 'TRANSFER_CANCELLED', 'The copy was cancelled here. What had arrived is kept.'));
           onAbandoned();

@@ -14,7 +14,10 @@ import type { JoinedParts } from './ports.ts';
 /** Fetches that outlive the process: an interrupted one goes on by itself. */
 export interface FetchQueue {
   /** Starts a fetch, or joins the one that runs for the study. @throws what {@link fetchFromHolders} throws. */
-  fetch(order: FetchOrder, run: { readonly signal: AbortSignal; readonly onProgress: (progress: FetchProgress) => void }): Promise<FetchedStudyView>;
+  fetch(
+    order: FetchOrder,
+    run: { readonly signal: AbortSignal; readonly onProgress: (progress: FetchProgress) => void },
+  ): Promise<FetchedStudyView>;
   list(): Promise<FetchJobView[]>;
   /** Ends what rests on a consent that this statement withdraws. */
   withdraw(statement: ConsentStatement): void;
@@ -49,13 +52,20 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
   function jobOf(order: QueuedOrder): OrderedJob {
     const known = jobs.get(order.studyInstanceUid);
     if (known !== undefined) return known;
-    const job: OrderedJob = Object.assign(openFetchJob(queuedView(order), () => abandon(order.studyInstanceUid, job)), { order });
+    const job: OrderedJob = Object.assign(
+      openFetchJob(queuedView(order), () => abandon(order.studyInstanceUid, job)),
+      { order },
+    );
     jobs.set(order.studyInstanceUid, job);
     return job;
   }
   /** A waiting item leaves the queue here; a running one when its try ends by the stop. */
   function abandon(study: string, job: FetchJob): void {
-    if (job.view.state === 'queued') void queue.remove(study).then(() => fail(job, asMeshError(job.stop.signal.reason)), (thrown: unknown) => log.error({ event: 'retrieve.queue-failed', err: thrown }));
+    if (job.view.state === 'queued')
+      void queue.remove(study).then(
+        () => fail(job, asMeshError(job.stop.signal.reason)),
+        (thrown: unknown) => log.error({ event: 'retrieve.queue-failed', err: thrown }),
+      );
   }
 
   /** One try. Resolves when the order is done or lost for good; throws to be tried again. */
@@ -72,7 +82,12 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
       };
       const onBasis = (basis: FetchJob['basis']): void => void (job.basis = basis);
       const result = await fetchFromHolders(parts, order, { signal, onProgress, onBasis });
-      end(job, { state: 'done', resumedInstances: result.resumedInstances, digestMismatches: result.digestMismatches, holderNode: result.holderNode });
+      end(job, {
+        state: 'done',
+        resumedInstances: result.resumedInstances,
+        digestMismatches: result.digestMismatches,
+        holderNode: result.holderNode,
+      });
       job.resolve(result);
     } catch (thrown) {
       const error = asMeshError(job.stop.signal.aborted ? job.stop.signal.reason : thrown);
@@ -83,7 +98,8 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
       const isOver = clock.now() - order.queuedAtEpochMs > GIVE_UP_AFTER_MS;
       if (job.stop.signal.aborted || !begun || isOver || !isTemporary(error)) {
         // The copy may have been begun in the very instant of the withdrawal, after what was there was locked.
-        if (job.basis !== undefined && isWithdrawal(error) && job.stop.signal.aborted) await parts.store.fetched.lock(job.basis.consent.hash);
+        if (job.basis !== undefined && isWithdrawal(error) && job.stop.signal.aborted)
+          await parts.store.fetched.lock(job.basis.consent.hash);
         if (error.code === 'INTERNAL') log.error({ event: 'retrieve.fetch-failed', study: order.studyInstanceUid, err: thrown });
         return fail(job, error);
       }
@@ -106,7 +122,18 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
       fail(job, asMeshError(thrown));
     }
   }
-  const queue = await openQueue<QueuedOrder>({ database, topic: 'fetch', clock, log, concurrency: MAX_FETCHES, timeoutMs: GIVE_UP_AFTER_MS, firstRetryMs: FIRST_RETRY_MS, maxRetryMs: MAX_RETRY_MS, handler: work, onForgotten });
+  const queue = await openQueue<QueuedOrder>({
+    database,
+    topic: 'fetch',
+    clock,
+    log,
+    concurrency: MAX_FETCHES,
+    timeoutMs: GIVE_UP_AFTER_MS,
+    firstRetryMs: FIRST_RETRY_MS,
+    maxRetryMs: MAX_RETRY_MS,
+    handler: work,
+    onForgotten,
+  });
 
   return {
     async fetch(order, run) {
@@ -115,9 +142,17 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
       // The waiter stands before the work begins, so that it misses nothing.
       const job = jobOf(queued);
       // Who asks for the images of one hospital must not be given those of another because these are on their way.
-      if (order.holderNode !== undefined && job.order.holderNode !== order.holderNode) throw new MeshError('FAILED_PRECONDITION', 'COPY_OF_ANOTHER_HOLDER', 'This study is being copied from another hospital now. Wait for its end, or cancel it.');
+      if (order.holderNode !== undefined && job.order.holderNode !== order.holderNode)
+        throw new MeshError(
+          'FAILED_PRECONDITION',
+          'COPY_OF_ANOTHER_HOLDER',
+          'This study is being copied from another hospital now. Wait for its end, or cancel it.',
+        );
       const result = job.wait(run.signal, run.onProgress);
-      await Promise.all([result, queue.enqueue(queued, { key: order.studyInstanceUid }).catch((thrown: unknown) => fail(job, asMeshError(thrown)))]);
+      await Promise.all([
+        result,
+        queue.enqueue(queued, { key: order.studyInstanceUid }).catch((thrown: unknown) => fail(job, asMeshError(thrown))),
+      ]);
       return result;
     },
     async list() {
@@ -144,7 +179,13 @@ export async function openFetchQueue(parts: JoinedParts): Promise<FetchQueue> {
 }
 
 function queuedView(order: QueuedOrder): FetchJobView {
-  return { id: order.id, studyInstanceUid: order.studyInstanceUid, state: 'queued', ...(order.holderNode === undefined ? {} : { holderNode: order.holderNode }), startedAtEpochMs: order.queuedAtEpochMs };
+  return {
+    id: order.id,
+    studyInstanceUid: order.studyInstanceUid,
+    state: 'queued',
+    ...(order.holderNode === undefined ? {} : { holderNode: order.holderNode }),
+    startedAtEpochMs: order.queuedAtEpochMs,
+  };
 }
 
 function isWithdrawal(error: MeshError): boolean {
@@ -153,5 +194,11 @@ function isWithdrawal(error: MeshError): boolean {
 
 /** Another hospital, the index or the line is away for now, or the grant ran out while they were. */
 function isTemporary(error: MeshError): boolean {
-  return error.code === 'UNAVAILABLE' || error.code === 'DEADLINE_EXCEEDED' || error.reason === 'GRANT_EXPIRED' || error.reason === 'TRANSFERS_BUSY' || error.reason === 'DISK_LOW';
+  return (
+    error.code === 'UNAVAILABLE' ||
+    error.code === 'DEADLINE_EXCEEDED' ||
+    error.reason === 'GRANT_EXPIRED' ||
+    error.reason === 'TRANSFERS_BUSY' ||
+    error.reason === 'DISK_LOW'
+  );
 }

@@ -52,11 +52,16 @@ export interface FetchBasis {
 export async function fetchFromHolders(
   parts: JoinedParts,
   order: FetchOrder,
-  run: { readonly signal: AbortSignal; readonly onProgress: (progress: FetchProgress) => void; readonly onBasis: (basis: FetchBasis) => void },
+  run: {
+    readonly signal: AbortSignal;
+    readonly onProgress: (progress: FetchProgress) => void;
+    readonly onBasis: (basis: FetchBasis) => void;
+  },
 ): Promise<FetchedStudyView> {
   const { federation } = parts.mesh;
   const held = await parts.store.studies.study(order.studyInstanceUid);
-  if (held !== undefined && held.copyOf === undefined) throw new MeshError('FAILED_PRECONDITION', 'STUDY_HELD_HERE', 'This study is this hospital’s own: there is nothing to fetch.');
+  if (held !== undefined && held.copyOf === undefined)
+    throw new MeshError('FAILED_PRECONDITION', 'STUDY_HELD_HERE', 'This study is this hospital’s own: there is nothing to fetch.');
   const patientKeys = await federation.patientKeys([order.personId], run.signal);
   let failure: MeshError | undefined;
   for (const holderNode of await holdersOf(parts, { order, patientKeys, copyOf: held?.copyOf?.holderNode }, run.signal)) {
@@ -66,24 +71,49 @@ export async function fetchFromHolders(
     } catch (thrown) {
       if (!(thrown instanceof MeshError) || run.signal.aborted || !isAnotherHolderWorth(thrown)) throw thrown;
       // A refusal is an answer, not a fault of this node.
-      parts.log[thrown.code === 'PERMISSION_DENIED' ? 'info' : 'warn']({ event: 'retrieve.holder-failed', nodeId: holderNode, study: order.studyInstanceUid, reason: thrown.reason });
+      parts.log[thrown.code === 'PERMISSION_DENIED' ? 'info' : 'warn']({
+        event: 'retrieve.holder-failed',
+        nodeId: holderNode,
+        study: order.studyInstanceUid,
+        reason: thrown.reason,
+      });
       // A refusal says more than an unreachable hospital.
       if (failure === undefined || failure.code === 'UNAVAILABLE') failure = thrown;
     }
   }
-  throw failure ?? new MeshError('NOT_FOUND', 'STUDY_UNKNOWN', 'No hospital says that it holds this study of this person. Ask for the history again.');
+  throw (
+    failure ??
+    new MeshError('NOT_FOUND', 'STUDY_UNKNOWN', 'No hospital says that it holds this study of this person. Ask for the history again.')
+  );
 }
 
 /** A fault of one holder, or of the way to it. */
 function isAnotherHolderWorth(error: MeshError): boolean {
-  return error.reason !== 'INDEX_UNREACHABLE' && ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'PERMISSION_DENIED', 'RESOURCE_EXHAUSTED', 'DATA_LOSS', 'NOT_FOUND', 'FAILED_PRECONDITION'].includes(error.code);
+  return (
+    error.reason !== 'INDEX_UNREACHABLE' &&
+    [
+      'UNAVAILABLE',
+      'DEADLINE_EXCEEDED',
+      'PERMISSION_DENIED',
+      'RESOURCE_EXHAUSTED',
+      'DATA_LOSS',
+      'NOT_FOUND',
+      'FAILED_PRECONDITION',
+    ].includes(error.code)
+  );
 }
 
-async function holdersOf(parts: JoinedParts, asked: { readonly order: FetchOrder; readonly patientKeys: readonly PatientKey[]; readonly copyOf: string | undefined }, signal: AbortSignal): Promise<NodeId[]> {
+async function holdersOf(
+  parts: JoinedParts,
+  asked: { readonly order: FetchOrder; readonly patientKeys: readonly PatientKey[]; readonly copyOf: string | undefined },
+  signal: AbortSignal,
+): Promise<NodeId[]> {
   const { order, patientKeys, copyOf } = asked;
   if (order.holderNode !== undefined) return [order.holderNode as NodeId];
   const { studies } = await remoteStudies(parts, { patientKeys, purpose: order.purpose, subject: order.subject, signal });
-  const elsewhere = studies.filter((study) => study.manifest.studyInstanceUid === order.studyInstanceUid && study.holderNode !== parts.mesh.federation.nodeId);
+  const elsewhere = studies.filter(
+    (study) => study.manifest.studyInstanceUid === order.studyInstanceUid && study.holderNode !== parts.mesh.federation.nodeId,
+  );
   return onlyContent(elsewhere, copyOf)
     .sort((a, b) => Number(b.allowed) - Number(a.allowed))
     .map((study) => study.holderNode);
@@ -98,7 +128,12 @@ interface OneHolder {
 async function fetchFrom(parts: JoinedParts, from: OneHolder, run: Parameters<typeof fetchFromHolders>[2]): Promise<FetchedStudyView> {
   const { order, holderNode } = from;
   const entry = parts.mesh.federation.entryOf(holderNode);
-  if (entry === undefined) throw new MeshError('FAILED_PRECONDITION', 'PEER_NOT_LISTED', 'That hospital is not an active member on the current trust list. Ask the operator of the network.');
+  if (entry === undefined)
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'PEER_NOT_LISTED',
+      'That hospital is not an active member on the current trust list. Ask the operator of the network.',
+    );
   const { grant, manifest } = await askGrant(parts, from, run.signal);
   // Kept, so that a later withdrawal finds what rests on it.
   const consent = await parts.mesh.consent.receive(readGrant(grant).cst.statement);
@@ -126,7 +161,13 @@ async function fetchFrom(parts: JoinedParts, from: OneHolder, run: Parameters<ty
   });
   const stored = await parts.store.studies.study(order.studyInstanceUid);
   const mismatch = stored === undefined ? [] : parts.patients.compareDemographics(patient, stored.patient);
-  return { ...result, studyInstanceUid: order.studyInstanceUid, holderNode, linkedTo: { patientPk: patient.pk, patientId: patient.patientId }, mismatch };
+  return {
+    ...result,
+    studyInstanceUid: order.studyInstanceUid,
+    holderNode,
+    linkedTo: { patientPk: patient.pk, patientId: patient.patientId },
+    mismatch,
+  };
 }
 
 /** A grant in place of the one that runs out. The consent that it rests on is what the fetch and the copy rest on from now on. */
@@ -139,20 +180,39 @@ async function renewGrant(parts: JoinedParts, from: OneHolder, run: Parameters<t
   return grant;
 }
 
-async function askGrant(parts: JoinedParts, { order, holderNode, patientKeys }: OneHolder, signal: AbortSignal): Promise<{ grant: string; manifest: SignedObject }> {
+async function askGrant(
+  parts: JoinedParts,
+  { order, holderNode, patientKeys }: OneHolder,
+  signal: AbortSignal,
+): Promise<{ grant: string; manifest: SignedObject }> {
   try {
     const answer = await parts.mesh.federation.channel.call(
       'grants',
       'issueGrant',
-      { patientKeys: [...patientKeys], holderNode, studyInstanceUids: [order.studyInstanceUid], purposeOfUse: purposeOfUse(order.purpose), subject: order.subject, role: ROLE },
+      {
+        patientKeys: [...patientKeys],
+        holderNode,
+        studyInstanceUids: [order.studyInstanceUid],
+        purposeOfUse: purposeOfUse(order.purpose),
+        subject: order.subject,
+        role: ROLE,
+      },
       { signal },
     );
     const manifest = answer.manifests.find(({ payload }) => decodeManifest(payload).studyInstanceUid === order.studyInstanceUid);
-    if (answer.grant === undefined || manifest === undefined) throw new MeshError('INTERNAL', 'GRANT_INCOMPLETE', 'The index answered without a grant. Its operator must look at it.');
+    if (answer.grant === undefined || manifest === undefined)
+      throw new MeshError('INTERNAL', 'GRANT_INCOMPLETE', 'The index answered without a grant. Its operator must look at it.');
     return { grant: answer.grant.compact, manifest };
   } catch (thrown) {
     if (!(thrown instanceof MeshError) || thrown.code !== 'PERMISSION_DENIED') throw thrown;
-    await parts.audit.append({ type: 'DENY', study: order.studyInstanceUid, peer: holderNode, subject: order.subject, reason: thrown.reason, detail: { purpose: order.purpose } });
+    await parts.audit.append({
+      type: 'DENY',
+      study: order.studyInstanceUid,
+      peer: holderNode,
+      subject: order.subject,
+      reason: thrown.reason,
+      detail: { purpose: order.purpose },
+    });
     throw refusal(thrown.reason);
   }
 }

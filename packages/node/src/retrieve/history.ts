@@ -45,7 +45,12 @@ export interface HistoryStudy {
   readonly consent: 'allowed' | 'refused' | 'own';
   readonly consentReason?: string;
   readonly mismatch?: readonly Mismatch[];
-  readonly progress?: { readonly expected: number; readonly verified: number; readonly bytesExpected: number; readonly bytesVerified: number };
+  readonly progress?: {
+    readonly expected: number;
+    readonly verified: number;
+    readonly bytesExpected: number;
+    readonly bytesVerified: number;
+  };
 }
 
 /** A person's studies in all hospitals, newest first, and who could not be asked. */
@@ -64,9 +69,18 @@ export async function patientHistory(parts: RetrieveParts, request: HistoryReque
   const local = await parts.store.studies.studiesOfPerson(request.personId);
   const remote = parts.mesh === undefined ? undefined : await askIndex(parts as JoinedParts, request);
   const nowEpochMs = parts.clock.now();
-  const coverage = parts.mesh === undefined ? coverageAlone(parts.hospitalName, nowEpochMs) : remote === undefined ? coverageWithoutIndex(parts.mesh.federation, nowEpochMs) : coverageOf(parts.mesh.federation, remote, remote.answeredAtEpochMs);
+  const coverage =
+    parts.mesh === undefined
+      ? coverageAlone(parts.hospitalName, nowEpochMs)
+      : remote === undefined
+        ? coverageWithoutIndex(parts.mesh.federation, nowEpochMs)
+        : coverageOf(parts.mesh.federation, remote, remote.answeredAtEpochMs);
   const studies = await merge(parts, local, remote?.studies ?? []);
-  await parts.audit.append({ type: 'QUERY', subject: request.subject, detail: { purpose: request.purpose, studies: studies.length, asked: coverage.asked, answered: coverage.answered } });
+  await parts.audit.append({
+    type: 'QUERY',
+    subject: request.subject,
+    detail: { purpose: request.purpose, studies: studies.length, asked: coverage.asked, answered: coverage.answered },
+  });
   return { person: maskPersonId(request.personId), studies, coverage };
 }
 
@@ -91,7 +105,9 @@ async function merge(parts: RetrieveParts, local: readonly StudyRow[], remote: r
   const localUids = new Set(local.map((row) => row.studyInstanceUid));
   const here = await Promise.all(local.map((row) => rowsOfLocal(parts, row, elsewhere.get(row.studyInstanceUid) ?? [])));
   // What this hospital advertised is better known from its own store.
-  const away = [...elsewhere.entries()].filter(([uid]) => !localUids.has(uid)).map(([, studies]) => rowsOfRemote(studies.filter((study) => study.holderNode !== self)));
+  const away = [...elsewhere.entries()]
+    .filter(([uid]) => !localUids.has(uid))
+    .map(([, studies]) => rowsOfRemote(studies.filter((study) => study.holderNode !== self)));
   return [...here, ...away].flat().sort(newestFirst);
 }
 
@@ -109,7 +125,9 @@ async function rowsOfLocal(parts: RetrieveParts, row: StudyRow, known: readonly 
     const same = likeHolder(elsewhere, holderNode);
     const others = elsewhere.filter((study) => !same.includes(study));
     const copy = await ofLocal(parts, row, same);
-    return others.length === 0 ? [copy] : [{ ...copy, differs: true }, ...rowsOfRemote(others).map((other) => ({ ...other, differs: true }))];
+    return others.length === 0
+      ? [copy]
+      : [{ ...copy, differs: true }, ...rowsOfRemote(others).map((other) => ({ ...other, differs: true }))];
   }
   // An own study is never fetched: others are named beside it, and that they differ is said.
   const like = likeHolder(known, self ?? '');
@@ -121,7 +139,13 @@ async function ofLocal(parts: RetrieveParts, row: StudyRow, elsewhere: readonly 
   const isCopy = row.copyOf !== undefined;
   const mismatch = row.linkedPatient === undefined ? [] : parts.patients.compareDemographics(row.linkedPatient, row.patient);
   const progress = isCopy && !row.complete ? await parts.store.fetched.progress(row.studyInstanceUid) : undefined;
-  const self: HistoryHolder = { nodeId: parts.mesh?.federation.nodeId ?? '', name: parts.hospitalName, self: true, version: row.copyOf?.manifestVersion ?? row.version, receivedAt: row.lastReceivedAt };
+  const self: HistoryHolder = {
+    nodeId: parts.mesh?.federation.nodeId ?? '',
+    name: parts.hospitalName,
+    self: true,
+    version: row.copyOf?.manifestVersion ?? row.version,
+    receivedAt: row.lastReceivedAt,
+  };
   const remote = elsewhere.length === 0 ? undefined : ofRemote(elsewhere);
   return {
     studyInstanceUid: row.studyInstanceUid,
@@ -144,9 +168,12 @@ async function ofLocal(parts: RetrieveParts, row: StudyRow, elsewhere: readonly 
 
 function consentOfLocal(row: StudyRow, isCopy: boolean, remote: HistoryStudy | undefined): Pick<HistoryStudy, 'consent' | 'consentReason'> {
   if (!isCopy) return { consent: 'own' };
-  if (remote?.consent === 'refused') return { consent: 'refused', ...(remote.consentReason === undefined ? {} : { consentReason: remote.consentReason }) };
+  if (remote?.consent === 'refused')
+    return { consent: 'refused', ...(remote.consentReason === undefined ? {} : { consentReason: remote.consentReason }) };
   // A new consent does not open the copy by itself; it lets it be fetched again.
-  return row.locked && remote === undefined ? { consent: 'refused', consentReason: row.lockReason ?? 'CONSENT_REVOKED' } : { consent: 'allowed' };
+  return row.locked && remote === undefined
+    ? { consent: 'refused', consentReason: row.lockReason ?? 'CONSENT_REVOKED' }
+    : { consent: 'allowed' };
 }
 
 /** @param studies the same study at one or more hospitals; the first that may be fetched speaks for it, else the newest. */
@@ -162,7 +189,13 @@ function ofRemote(studies: readonly RemoteStudy[]): HistoryStudy {
     bodyParts: [...new Set(manifest.series.map((series) => series.bodyPartExamined))].filter((part) => part !== ''),
     instanceCount: manifest.instanceCount,
     bytes: Number(manifest.totalBytes),
-    holders: ordered.map((study) => ({ nodeId: study.holderNode, name: study.holderName, self: false, version: Number(study.manifest.version), receivedAt: study.receivedAtEpochMs })),
+    holders: ordered.map((study) => ({
+      nodeId: study.holderNode,
+      name: study.holderName,
+      self: false,
+      version: Number(study.manifest.version),
+      receivedAt: study.receivedAtEpochMs,
+    })),
     held: 'no',
     consent: best.allowed ? 'allowed' : 'refused',
     ...(best.allowed || best.consentReason === '' ? {} : { consentReason: best.consentReason }),

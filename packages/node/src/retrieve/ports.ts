@@ -26,11 +26,26 @@ export interface RetrieveStore extends FetchStore {
     study(studyInstanceUid: string): Promise<StudyRow | undefined>;
   };
   readonly fetched: FetchStore['fetched'] & {
-    progress(studyInstanceUid: string): Promise<{ readonly expected: number; readonly verified: number; readonly bytesExpected: number; readonly bytesVerified: number } | undefined>;
+    progress(
+      studyInstanceUid: string,
+    ): Promise<
+      { readonly expected: number; readonly verified: number; readonly bytesExpected: number; readonly bytesVerified: number } | undefined
+    >;
     lock(consentHash: string, reason?: LockReason): Promise<unknown>;
     lockExpired(): Promise<readonly string[]>;
-    rest(studyInstanceUid: string, basis: { readonly consentHash: string; readonly consentId: string; readonly validUntilEpochMs: number }): Promise<void>;
-    list(): Promise<readonly { readonly studyInstanceUid: string; readonly manifest: Buffer; readonly consentHash: string; readonly validUntilEpochMs?: number; readonly locked: boolean }[]>;
+    rest(
+      studyInstanceUid: string,
+      basis: { readonly consentHash: string; readonly consentId: string; readonly validUntilEpochMs: number },
+    ): Promise<void>;
+    list(): Promise<
+      readonly {
+        readonly studyInstanceUid: string;
+        readonly manifest: Buffer;
+        readonly consentHash: string;
+        readonly validUntilEpochMs?: number;
+        readonly locked: boolean;
+      }[]
+    >;
   };
 }
 
@@ -67,7 +82,9 @@ export interface RetrieveParts {
   readonly hospitalName: string;
   readonly store: RetrieveStore;
   readonly patients: RetrievePatients;
-  readonly mesh?: { readonly federation: RetrieveFederation; readonly consent: RetrieveConsent; readonly peerHost: Pick<PeerHost, 'dial'> } | undefined;
+  readonly mesh?:
+    | { readonly federation: RetrieveFederation; readonly consent: RetrieveConsent; readonly peerHost: Pick<PeerHost, 'dial'> }
+    | undefined;
   readonly audit: AuditSink;
   readonly clock: Clock;
   readonly random: Random;

@@ -25,7 +25,9 @@ export interface Recalls {
 /** What recalls need of the rest. */
 export interface RecallParts {
   readonly federation: { entryOf(nodeId: NodeId): TrustEntry | undefined };
-  readonly fetched: { recall(study: { readonly studyInstanceUid: string; readonly holderNode: string; readonly version: number }): Promise<boolean> };
+  readonly fetched: {
+    recall(study: { readonly studyInstanceUid: string; readonly holderNode: string; readonly version: number }): Promise<boolean>;
+  };
   readonly audit: AuditSink;
   readonly clock: Clock;
   readonly log: Logger;

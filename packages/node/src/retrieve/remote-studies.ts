@@ -39,7 +39,10 @@ export function purposeOfUse(purpose: Purpose): PurposeOfUse {
  * Every study that the index knows under these keys, each manifest checked by its holder's signature.
  * @throws MeshError UNAVAILABLE / INDEX_UNREACHABLE, DEADLINE_EXCEEDED / INDEX_TIMEOUT and what the index refuses.
  */
-export async function remoteStudies(parts: JoinedParts, query: { patientKeys: readonly PatientKey[]; purpose: Purpose; subject: string; signal?: AbortSignal | undefined }): Promise<RemoteAnswer> {
+export async function remoteStudies(
+  parts: JoinedParts,
+  query: { patientKeys: readonly PatientKey[]; purpose: Purpose; subject: string; signal?: AbortSignal | undefined },
+): Promise<RemoteAnswer> {
   const { channel } = parts.mesh.federation;
   const studies: RemoteStudy[] = [];
   const unverified = new Set<string>();
@@ -48,7 +51,13 @@ export async function remoteStudies(parts: JoinedParts, query: { patientKeys: re
     const answer = await channel.call(
       'query',
       'patientHistory',
-      { patientKeys: [...query.patientKeys], purposeOfUse: purposeOfUse(query.purpose), subject: query.subject, pageToken, pageSize: HISTORY_PAGE_SIZE },
+      {
+        patientKeys: [...query.patientKeys],
+        purposeOfUse: purposeOfUse(query.purpose),
+        subject: query.subject,
+        pageToken,
+        pageSize: HISTORY_PAGE_SIZE,
+      },
       { deadlineMs: HISTORY_DEADLINE_MS, signal: query.signal },
     );
     for (const entry of answer.entries) {
@@ -58,7 +67,11 @@ export async function remoteStudies(parts: JoinedParts, query: { patientKeys: re
     pageToken = answer.nextPageToken;
     if (pageToken === '') return { studies, unverified, coverage: answer.coverage, answeredAtEpochMs: Number(answer.answeredAtEpochMs) };
   }
-  throw new MeshError('RESOURCE_EXHAUSTED', 'HISTORY_TOO_LONG', `This person has more than ${HISTORY_PAGE_SIZE * MAX_HISTORY_PAGES} studies. The operator of the index must look at this record.`);
+  throw new MeshError(
+    'RESOURCE_EXHAUSTED',
+    'HISTORY_TOO_LONG',
+    `This person has more than ${HISTORY_PAGE_SIZE * MAX_HISTORY_PAGES} studies. The operator of the index must look at this record.`,
+  );
 }
 
 /** @returns undefined for a manifest that is withdrawn, or that its holder did not sign: the index is not believed alone. */
@@ -68,8 +81,10 @@ function openEntry(parts: JoinedParts, entry: HistoryEntry, unverified: Set<stri
     if (holder === undefined) throw new MeshError('FAILED_PRECONDITION', 'PEER_NOT_LISTED', 'the holder is not on the trust list');
     // A key that was replaced vouches for what the index had taken before.
     const { manifest } = openManifest(entry.manifest, signingKeysOf(holder, Number(entry.receivedAtEpochMs)));
-    if (manifest.custodianNode !== entry.custodianNode) throw new MeshError('DATA_LOSS', 'MANIFEST_FOREIGN', 'the manifest names another holder');
-    if (manifest.status === ManifestStatus.MANIFEST_STATUS_DELETED || manifest.status === ManifestStatus.MANIFEST_STATUS_REJECTED) return undefined;
+    if (manifest.custodianNode !== entry.custodianNode)
+      throw new MeshError('DATA_LOSS', 'MANIFEST_FOREIGN', 'the manifest names another holder');
+    if (manifest.status === ManifestStatus.MANIFEST_STATUS_DELETED || manifest.status === ManifestStatus.MANIFEST_STATUS_REJECTED)
+      return undefined;
     return {
       manifest,
       holderNode: holder.nodeId as NodeId,

@@ -49,7 +49,20 @@ let current: string | undefined;
 
 async function fill(store: Store, patientId: string): Promise<void> {
   for (let number = 1; number <= IMAGES; number += 1) {
-    await send(store, makeInstance({ study: STUDY_UID, series: `${STUDY_UID}.1`, sop: `${STUDY_UID}.1.${number}`, instanceNumber: number, patientId, residentId: PERSON.value, pixelBytes: 200_000, fill: number }), { assigningAuthority: 'HOSPITAL-1' });
+    await send(
+      store,
+      makeInstance({
+        study: STUDY_UID,
+        series: `${STUDY_UID}.1`,
+        sop: `${STUDY_UID}.1.${number}`,
+        instanceNumber: number,
+        patientId,
+        residentId: PERSON.value,
+        pixelBytes: 200_000,
+        fill: number,
+      }),
+      { assigningAuthority: 'HOSPITAL-1' },
+    );
   }
   await store.settle.now(STUDY_UID);
 }
@@ -57,13 +70,43 @@ async function fill(store: Store, patientId: string): Promise<void> {
 /** The manifest as the holder would advertise it. */
 async function advertised(store: Store): Promise<{ signed: ReturnType<typeof signManifest>; list: Buffer }> {
   const rows = await store.studies.instancesOf(STUDY_UID);
-  const entries: InstanceEntry[] = rows.map((row) => ({ seriesInstanceUid: row.seriesInstanceUid, sopInstanceUid: row.sopInstanceUid, sopClassUid: row.sopClassUid, transferSyntaxUid: row.transferSyntaxUid, bytes: BigInt(row.bytes), sha256: row.sha256, pixelSha256: row.pixelSha256 ?? Buffer.alloc(0), instanceNumber: row.instanceNumber ?? 0, chunkSha256: Buffer.alloc(0) }));
+  const entries: InstanceEntry[] = rows.map((row) => ({
+    seriesInstanceUid: row.seriesInstanceUid,
+    sopInstanceUid: row.sopInstanceUid,
+    sopClassUid: row.sopClassUid,
+    transferSyntaxUid: row.transferSyntaxUid,
+    bytes: BigInt(row.bytes),
+    sha256: row.sha256,
+    pixelSha256: row.pixelSha256 ?? Buffer.alloc(0),
+    instanceNumber: row.instanceNumber ?? 0,
+    chunkSha256: Buffer.alloc(0),
+  }));
   const list = encodeInstanceList({ instances: entries });
   const signed = signManifest(
     {
-      studyInstanceUid: STUDY_UID, custodianNode: holder.nodeId, version: 1n, status: ManifestStatus.MANIFEST_STATUS_COMPLETE, patientKeys: [{ key: Buffer.alloc(32, 7), epoch: '1' }], studyDate: '20260102', studyTime: '101500', timezoneOffset: '',
-      series: [{ seriesInstanceUid: `${STUDY_UID}.1`, modality: 'CT', bodyPartExamined: 'CHEST', instanceCount: rows.length, seriesNumber: 1, laterality: '' }],
-      instanceCount: rows.length, totalBytes: BigInt(rows.reduce((sum, row) => sum + row.bytes, 0)), instanceListSha256: instanceListDigest(list), issuedAtEpochMs: 1n, isCopy: false,
+      studyInstanceUid: STUDY_UID,
+      custodianNode: holder.nodeId,
+      version: 1n,
+      status: ManifestStatus.MANIFEST_STATUS_COMPLETE,
+      patientKeys: [{ key: Buffer.alloc(32, 7), epoch: '1' }],
+      studyDate: '20260102',
+      studyTime: '101500',
+      timezoneOffset: '',
+      series: [
+        {
+          seriesInstanceUid: `${STUDY_UID}.1`,
+          modality: 'CT',
+          bodyPartExamined: 'CHEST',
+          instanceCount: rows.length,
+          seriesNumber: 1,
+          laterality: '',
+        },
+      ],
+      instanceCount: rows.length,
+      totalBytes: BigInt(rows.reduce((sum, row) => sum + row.bytes, 0)),
+      instanceListSha256: instanceListDigest(list),
+      issuedAtEpochMs: 1n,
+      isCopy: false,
     },
     holder.signingKey,
   );
@@ -78,16 +121,35 @@ async function openAsker(changes: Partial<RetrieveParts> = {}): Promise<Retrieve
     if (service === 'query') {
       const other = { nodeId: holder.nodeId, name: 'Hospital 1', state: CoverageState.COVERAGE_STATE_CURRENT, asOfEpochMs: 5n, pending: 0 };
       return {
-        entries: [{ manifest: signed, custodianNode: holder.nodeId, custodianName: 'Hospital 1', receivedAtEpochMs: 9n, consent: index.denial === undefined ? ConsentOutlook.CONSENT_OUTLOOK_ALLOWED : ConsentOutlook.CONSENT_OUTLOOK_REFUSED, consentReason: index.denial ?? '' }, ...rivals],
+        entries: [
+          {
+            manifest: signed,
+            custodianNode: holder.nodeId,
+            custodianName: 'Hospital 1',
+            receivedAtEpochMs: 9n,
+            consent: index.denial === undefined ? ConsentOutlook.CONSENT_OUTLOOK_ALLOWED : ConsentOutlook.CONSENT_OUTLOOK_REFUSED,
+            consentReason: index.denial ?? '',
+          },
+          ...rivals,
+        ],
         nextPageToken: '',
-        coverage: [other, { ...other, nodeId: asker.nodeId }, { ...other, nodeId: 'n-cccccccccccccccc', name: 'Hospital 3', state: CoverageState.COVERAGE_STATE_NEVER_HEARD }, ...(current === undefined ? [] : [{ ...other, nodeId: current }])],
+        coverage: [
+          other,
+          { ...other, nodeId: asker.nodeId },
+          { ...other, nodeId: 'n-cccccccccccccccc', name: 'Hospital 3', state: CoverageState.COVERAGE_STATE_NEVER_HEARD },
+          ...(current === undefined ? [] : [{ ...other, nodeId: current }]),
+        ],
         answeredAtEpochMs: 11n,
       };
     }
     if (index.denial !== undefined) throw new MeshError('PERMISSION_DENIED', index.denial as 'NO_CONSENT', 'as the index says it');
     const on = index.grants > 0 ? index.renewedOn : undefined;
     index.grants += 1;
-    return { grant: { compact: consent.grant(on === undefined ? {} : { cst: { hash: on.hash, seq: on.seq, statement: on.compact } }) }, expiresAtEpochMs: 0n, manifests: [signed] };
+    return {
+      grant: { compact: consent.grant(on === undefined ? {} : { cst: { hash: on.hash, seq: on.seq, statement: on.compact } }) },
+      expiresAtEpochMs: 0n,
+      manifests: [signed],
+    };
   };
   return openRetrieve({
     folder,
@@ -132,19 +194,33 @@ async function openAsker(changes: Partial<RetrieveParts> = {}): Promise<Retrieve
   });
 }
 
-function order(changes: { onProgress?: (progress: { instancesVerified: number }) => void; signal?: AbortSignal } = {}): Parameters<Retrieve['fetch']>[0] {
-  return { personId: PERSON, studyInstanceUid: STUDY_UID, subject: 'doctor', purpose: 'TREAT', signal: changes.signal ?? new AbortController().signal, onProgress: changes.onProgress ?? (() => undefined) };
+function order(
+  changes: { onProgress?: (progress: { instancesVerified: number }) => void; signal?: AbortSignal } = {},
+): Parameters<Retrieve['fetch']>[0] {
+  return {
+    personId: PERSON,
+    studyInstanceUid: STUDY_UID,
+    subject: 'doctor',
+    purpose: 'TREAT',
+    signal: changes.signal ?? new AbortController().signal,
+    onProgress: changes.onProgress ?? (() => undefined),
+  };
 }
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'meridian-retrieve-'));
   network = await openTestNetwork(2);
   [holder, asker] = network.members as [TestMember, TestMember];
-  const open = (name: string): Promise<Store> => openStore({ folder: join(folder, name), clock: systemClock, random: systemRandom, log: silentLog });
+  const open = (name: string): Promise<Store> =>
+    openStore({ folder: join(folder, name), clock: systemClock, random: systemRandom, log: silentLog });
   [holderStore, askerStore] = await Promise.all([open('holder'), open('asker')]);
   await fill(holderStore, 'L-77');
   // The person's own record here; somebody typed another birthday. That both hospitals call her L-77 means nothing.
-  await send(askerStore, makeInstance({ study: LOCAL_STUDY, patientId: 'L-77', residentId: PERSON.value, birthDate: '19900308', studyDate: '20250101' }), { assigningAuthority: 'HOSPITAL-2' });
+  await send(
+    askerStore,
+    makeInstance({ study: LOCAL_STUDY, patientId: 'L-77', residentId: PERSON.value, birthDate: '19900308', studyDate: '20250101' }),
+    { assigningAuthority: 'HOSPITAL-2' },
+  );
   index = { reachable: true, denial: undefined, renewedOn: undefined, grants: 0 };
   revoked = [];
   known = [];
@@ -153,7 +229,15 @@ beforeEach(async () => {
   current = undefined;
   audit = makeAudit();
   consent = makeConsent(network, holder, asker);
-  server = await serveTransfers({ peerHost: holder.host, store: holderStore, advertise: { instanceList: () => advertised(holderStore) }, consent: consent.judge, audit: makeAudit(), clock: systemClock, log: silentLog });
+  server = await serveTransfers({
+    peerHost: holder.host,
+    store: holderStore,
+    advertise: { instanceList: () => advertised(holderStore) },
+    consent: consent.judge,
+    audit: makeAudit(),
+    clock: systemClock,
+    log: silentLog,
+  });
   retrieve = await openAsker();
 });
 afterEach(async () => {
@@ -164,25 +248,60 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-const history = (): ReturnType<Retrieve['patientHistory']> => retrieve.patientHistory({ personId: PERSON, purpose: 'TREAT', subject: 'doctor' });
+const history = (): ReturnType<Retrieve['patientHistory']> =>
+  retrieve.patientHistory({ personId: PERSON, purpose: 'TREAT', subject: 'doctor' });
 
 test('a study is found elsewhere, fetched, and is then a copy under the local patient with its mismatch', async () => {
   const before = await history();
   expect(before.person).not.toContain(PERSON.value);
   expect(before.coverage).toMatchObject({ asked: 3, answered: 2, notAsked: 1, indexReachable: true });
-  expect(before.studies).toMatchObject([{ studyInstanceUid: STUDY_UID, modalities: ['CT'], bodyParts: ['CHEST'], instanceCount: IMAGES, held: 'no', consent: 'allowed', holders: [{ nodeId: holder.nodeId, self: false }] }, { studyInstanceUid: LOCAL_STUDY, held: 'local', consent: 'own' }]);
+  expect(before.studies).toMatchObject([
+    {
+      studyInstanceUid: STUDY_UID,
+      modalities: ['CT'],
+      bodyParts: ['CHEST'],
+      instanceCount: IMAGES,
+      held: 'no',
+      consent: 'allowed',
+      holders: [{ nodeId: holder.nodeId, self: false }],
+    },
+    { studyInstanceUid: LOCAL_STUDY, held: 'local', consent: 'own' },
+  ]);
 
   const result = await retrieve.fetch(order());
-  expect(result).toMatchObject({ instances: IMAGES, resumedInstances: 0, digestMismatches: 0, holderNode: holder.nodeId, linkedTo: { patientId: 'L-77' }, mismatch: [{ field: 'birthDate', local: '19900308', fetched: '19900307' }] });
+  expect(result).toMatchObject({
+    instances: IMAGES,
+    resumedInstances: 0,
+    digestMismatches: 0,
+    holderNode: holder.nodeId,
+    linkedTo: { patientId: 'L-77' },
+    mismatch: [{ field: 'birthDate', local: '19900308', fetched: '19900307' }],
+  });
   const copy = await askerStore.studies.study(STUDY_UID);
-  expect(copy).toMatchObject({ complete: true, instanceCount: IMAGES, copyOf: { holderNode: holder.nodeId, manifestVersion: 1 }, linkedPatient: { patientId: 'L-77' } });
-  const [theirs, ours] = await Promise.all([holderStore, askerStore].map(async (store) => (await store.studies.instancesOf(STUDY_UID)).map((row) => `${row.sopInstanceUid} ${row.sha256.toString('hex')}`).sort()));
+  expect(copy).toMatchObject({
+    complete: true,
+    instanceCount: IMAGES,
+    copyOf: { holderNode: holder.nodeId, manifestVersion: 1 },
+    linkedPatient: { patientId: 'L-77' },
+  });
+  const [theirs, ours] = await Promise.all(
+    [holderStore, askerStore].map(async (store) =>
+      (await store.studies.instancesOf(STUDY_UID)).map((row) => `${row.sopInstanceUid} ${row.sha256.toString('hex')}`).sort(),
+    ),
+  );
   expect(ours).toEqual(theirs);
   const row = (await askerStore.studies.instancesOf(STUDY_UID))[0]!;
-  expect(createHash('sha256').update(await askerStore.studies.readDataSet(row, 0, row.bytes)).digest('hex')).toBe(row.sha256.toString('hex'));
+  expect(
+    createHash('sha256')
+      .update(await askerStore.studies.readDataSet(row, 0, row.bytes))
+      .digest('hex'),
+  ).toBe(row.sha256.toString('hex'));
 
   const after = await history();
-  expect(after.studies).toMatchObject([{ held: 'copy', consent: 'allowed', holders: [{ self: true }, { self: false }], mismatch: [{ field: 'birthDate' }] }, { held: 'local' }]);
+  expect(after.studies).toMatchObject([
+    { held: 'copy', consent: 'allowed', holders: [{ self: true }, { self: false }], mismatch: [{ field: 'birthDate' }] },
+    { held: 'local' },
+  ]);
   expect(await retrieve.fetch(order())).toMatchObject({ resumedInstances: IMAGES, transferLog: { instancesAsked: 0, bytesReceived: 0 } });
   expect(audit.events.map((event) => event.type)).toEqual(['QUERY', 'RECEIVE', 'QUERY', 'RECEIVE']);
   expect(JSON.stringify(audit.events)).not.toContain(PERSON.value);
@@ -193,40 +312,88 @@ test('other images under the same number are a row of their own, and come only f
   const rival = await network.add(true);
   const manifest = decodeManifest((await advertised(holderStore)).signed.payload);
   const say = (change: Partial<StudyManifest>): void => {
-    rivals = [{ manifest: signManifest({ ...manifest, custodianNode: rival.nodeId, version: 9n, ...change }, rival.signingKey), custodianNode: rival.nodeId, custodianName: 'Hospital 3', receivedAtEpochMs: 99n, consent: ConsentOutlook.CONSENT_OUTLOOK_ALLOWED, consentReason: '' }];
+    rivals = [
+      {
+        manifest: signManifest({ ...manifest, custodianNode: rival.nodeId, version: 9n, ...change }, rival.signingKey),
+        custodianNode: rival.nodeId,
+        custodianName: 'Hospital 3',
+        receivedAtEpochMs: 99n,
+        consent: ConsentOutlook.CONSENT_OUTLOOK_ALLOWED,
+        consentReason: '',
+      },
+    ];
   };
-  const rows = async () => (await history()).studies.filter(({ studyInstanceUid }) => studyInstanceUid === STUDY_UID).map(({ differs, held, holders, instanceCount }) => ({ differs, held, instanceCount, holders: holders.map(({ nodeId }) => nodeId).sort() }));
+  const rows = async () =>
+    (await history()).studies
+      .filter(({ studyInstanceUid }) => studyInstanceUid === STUDY_UID)
+      .map(({ differs, held, holders, instanceCount }) => ({
+        differs,
+        held,
+        instanceCount,
+        holders: holders.map(({ nodeId }) => nodeId).sort(),
+      }));
   say({});
   expect(await rows()).toEqual([{ differs: undefined, held: 'no', instanceCount: IMAGES, holders: [holder.nodeId, rival.nodeId].sort() }]);
   say({ instanceListSha256: Buffer.alloc(32, 9), instanceCount: 2 });
-  expect(await rows()).toEqual(expect.arrayContaining([{ differs: true, held: 'no', instanceCount: IMAGES, holders: [holder.nodeId] }, { differs: true, held: 'no', instanceCount: 2, holders: [rival.nodeId] }]));
+  expect(await rows()).toEqual(
+    expect.arrayContaining([
+      { differs: true, held: 'no', instanceCount: IMAGES, holders: [holder.nodeId] },
+      { differs: true, held: 'no', instanceCount: 2, holders: [rival.nodeId] },
+    ]),
+  );
   const refused = (await retrieve.fetch(order()).catch((thrown: unknown) => thrown)) as MeshError;
   expect(refused).toMatchObject({ code: 'FAILED_PRECONDITION', reason: 'HOLDERS_DIFFER' });
   expect(refused.message).toContain(rival.nodeId);
   expect((await askerStore.usage()).instances).toBe(1);
 
   expect(await retrieve.fetch({ ...order(), holderNode: holder.nodeId })).toMatchObject({ instances: IMAGES, holderNode: holder.nodeId });
-  expect(await rows()).toEqual(expect.arrayContaining([{ differs: true, held: 'copy', instanceCount: IMAGES, holders: [asker.nodeId, holder.nodeId].sort() }, { differs: true, held: 'no', instanceCount: 2, holders: [rival.nodeId] }]));
+  expect(await rows()).toEqual(
+    expect.arrayContaining([
+      { differs: true, held: 'copy', instanceCount: IMAGES, holders: [asker.nodeId, holder.nodeId].sort() },
+      { differs: true, held: 'no', instanceCount: 2, holders: [rival.nodeId] },
+    ]),
+  );
   // The copy that is here is brought up to date from where it came.
   expect(await retrieve.fetch(order())).toMatchObject({ resumedInstances: IMAGES, holderNode: holder.nodeId });
 });
 
 test('what a member announced and did not provably sign is left out, and the coverage says so', async () => {
   const rival = await network.add(true);
-  const manifest = { ...decodeManifest((await advertised(holderStore)).signed.payload), custodianNode: rival.nodeId, studyInstanceUid: '1.9.9' };
+  const manifest = {
+    ...decodeManifest((await advertised(holderStore)).signed.payload),
+    custodianNode: rival.nodeId,
+    studyInstanceUid: '1.9.9',
+  };
   const formerKey = createSigningKey();
   const say = (receivedAtEpochMs: bigint): void => {
-    rivals = [{ manifest: signManifest(manifest, formerKey), custodianNode: rival.nodeId, custodianName: 'Hospital 3', receivedAtEpochMs, consent: ConsentOutlook.CONSENT_OUTLOOK_ALLOWED, consentReason: '' }];
+    rivals = [
+      {
+        manifest: signManifest(manifest, formerKey),
+        custodianNode: rival.nodeId,
+        custodianName: 'Hospital 3',
+        receivedAtEpochMs,
+        consent: ConsentOutlook.CONSENT_OUTLOOK_ALLOWED,
+        consentReason: '',
+      },
+    ];
   };
   const seen = async () => {
     const { studies, coverage } = await history();
-    return { found: studies.some(({ studyInstanceUid }) => studyInstanceUid === '1.9.9'), state: coverage.nodes.find(({ nodeId }) => nodeId === rival.nodeId)?.state, answered: coverage.answered, notAsked: coverage.notAsked };
+    return {
+      found: studies.some(({ studyInstanceUid }) => studyInstanceUid === '1.9.9'),
+      state: coverage.nodes.find(({ nodeId }) => nodeId === rival.nodeId)?.state,
+      answered: coverage.answered,
+      notAsked: coverage.notAsked,
+    };
   };
   current = rival.nodeId;
   say(500n);
   expect(await seen()).toEqual({ found: false, state: 'unverified', answered: 2, notAsked: 2 });
   // A key that was replaced vouches for what the index had taken before, and for nothing after.
-  network.entries.set(rival.nodeId, { ...network.entries.get(rival.nodeId)!, formerSigningKeys: [{ publicKey: formerKey.publicKey, untilEpochMs: 1000n }] });
+  network.entries.set(rival.nodeId, {
+    ...network.entries.get(rival.nodeId)!,
+    formerSigningKeys: [{ publicKey: formerKey.publicKey, untilEpochMs: 1000n }],
+  });
   expect(await seen()).toEqual({ found: true, state: 'current', answered: 3, notAsked: 1 });
   say(1001n);
   expect(await seen()).toMatchObject({ found: false, state: 'unverified' });
@@ -285,7 +452,10 @@ test('a withdrawal that came while the node was down locks the copy at the next 
 
 test('a grant that is renewed on another consent puts fetch and copy on that one', async () => {
   const { hash: _hash, compact: _compact, ...claims } = consent.consent;
-  const other = openConsent(signConsent({ ...claims, consentId: 'c-2', seq: 7, validUntilEpochMs: claims.validUntilEpochMs + 60_000 }, asker.signingKey), [asker.signingKey.publicKey]);
+  const other = openConsent(
+    signConsent({ ...claims, consentId: 'c-2', seq: 7, validUntilEpochMs: claims.validUntilEpochMs + 60_000 }, asker.signingKey),
+    [asker.signingKey.publicKey],
+  );
   index.renewedOn = other;
   // Four fifths of a grant's five minutes pass at once.
   const clock: Clock = { ...systemClock, after: (ms, callback) => systemClock.after(ms === 240_000 ? 1 : ms, callback) };
@@ -293,10 +463,17 @@ test('a grant that is renewed on another consent puts fetch and copy on that one
   retrieve = await openAsker({ clock });
   await retrieve.fetch(order());
   expect(index.grants).toBeGreaterThan(1);
-  expect(await askerStore.fetched.get(STUDY_UID)).toMatchObject({ consentHash: other.hash, consentId: 'c-2', validUntilEpochMs: other.validUntilEpochMs, locked: false });
+  expect(await askerStore.fetched.get(STUDY_UID)).toMatchObject({
+    consentHash: other.hash,
+    consentId: 'c-2',
+    validUntilEpochMs: other.validUntilEpochMs,
+    locked: false,
+  });
   known.push(consent.revoke());
   for (const listener of revoked) listener(known.at(-1)!);
-  const withdrawn = openConsent(signConsent({ ...claims, consentId: 'c-2', seq: 8, status: 'revoked' }, asker.signingKey), [asker.signingKey.publicKey]);
+  const withdrawn = openConsent(signConsent({ ...claims, consentId: 'c-2', seq: 8, status: 'revoked' }, asker.signingKey), [
+    asker.signingKey.publicKey,
+  ]);
   await systemClock.sleep(50);
   expect(await askerStore.studies.study(STUDY_UID)).toMatchObject({ locked: false });
   known.push(withdrawn);
@@ -353,9 +530,21 @@ test('a holder that breaks off is asked again without the person’s doing; two 
 
 test('a node that has not joined answers for itself alone', async () => {
   const { mesh: _, ...alone } = { mesh: undefined };
-  const local = await openRetrieve({ ...alone, folder, hospitalName: 'Hospital 1', store: holderStore, patients: { localPatientFor: () => Promise.reject(new Error('not used')), compareDemographics: () => [] }, audit, clock: systemClock, random: systemRandom, log: silentLog });
-  expect(await local.patientHistory({ personId: PERSON, purpose: 'TREAT', subject: 'doctor' })).toMatchObject({ studies: [{ held: 'local', consent: 'own', instanceCount: IMAGES }], coverage: { asked: 1, answered: 1, notAsked: 0, indexReachable: false } });
+  const local = await openRetrieve({
+    ...alone,
+    folder,
+    hospitalName: 'Hospital 1',
+    store: holderStore,
+    patients: { localPatientFor: () => Promise.reject(new Error('not used')), compareDemographics: () => [] },
+    audit,
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+  });
+  expect(await local.patientHistory({ personId: PERSON, purpose: 'TREAT', subject: 'doctor' })).toMatchObject({
+    studies: [{ held: 'local', consent: 'own', instanceCount: IMAGES }],
+    coverage: { asked: 1, answered: 1, notAsked: 0, indexReachable: false },
+  });
   await expect(local.fetch(order())).rejects.toMatchObject({ reason: 'NOT_JOINED' });
   await local.close();
 });
-

@@ -17,7 +17,9 @@ export interface Retrieve {
    * @throws MeshError PERMISSION_DENIED / NO_CONSENT | CONSENT_…, NOT_FOUND / STUDY_UNKNOWN, UNAVAILABLE / …,
    *   DATA_LOSS / DIGEST_MISMATCH, FAILED_PRECONDITION / NOT_JOINED
    */
-  fetch(order: FetchOrder & { readonly signal: AbortSignal; readonly onProgress: (progress: FetchProgress) => void }): Promise<FetchedStudyView>;
+  fetch(
+    order: FetchOrder & { readonly signal: AbortSignal; readonly onProgress: (progress: FetchProgress) => void },
+  ): Promise<FetchedStudyView>;
   listTransfers(): Promise<FetchJobView[]>;
   close(): Promise<void>;
 }
@@ -28,7 +30,14 @@ export async function openRetrieve(parts: RetrieveParts): Promise<Retrieve> {
   if (mesh === undefined) {
     return {
       patientHistory: (request) => patientHistory(parts, request),
-      fetch: () => Promise.reject(new MeshError('FAILED_PRECONDITION', 'NOT_JOINED', 'This node has not joined a network. An administrator joins it with `meridian join` and the link from the operator.')),
+      fetch: () =>
+        Promise.reject(
+          new MeshError(
+            'FAILED_PRECONDITION',
+            'NOT_JOINED',
+            'This node has not joined a network. An administrator joins it with `meridian join` and the link from the operator.',
+          ),
+        ),
       listTransfers: async () => [],
       close: async () => undefined,
     };

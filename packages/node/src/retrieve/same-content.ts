@@ -26,7 +26,11 @@ export function onlyContent(studies: readonly RemoteStudy[], copyOf: string | un
   const groups = byContent(studies);
   if (groups.length <= 1) return groups[0] ?? [];
   const names = studies.map(({ holderName, holderNode }) => `${holderName} (${holderNode})`).join(', ');
-  throw new MeshError('FAILED_PRECONDITION', 'HOLDERS_DIFFER', `Hospitals hold different images under the number of this study: ${names}. Say from which one it is to come: choose its row on the page, or give \`--from\` with its node id.`);
+  throw new MeshError(
+    'FAILED_PRECONDITION',
+    'HOLDERS_DIFFER',
+    `Hospitals hold different images under the number of this study: ${names}. Say from which one it is to come: choose its row on the page, or give \`--from\` with its node id.`,
+  );
 }
 
 function contentOf({ manifest }: RemoteStudy): string {

@@ -47,7 +47,8 @@ export async function openBlobFolder(parts: { folder: string; random: Random }):
     pathOf: (name) => path.join(folder, name),
     files: async function* () {
       for (const shard of SHARDS) {
-        for (const name of await readdir(path.join(folder, shard))) if (name.endsWith('.dcm')) yield { name: `${shard}/${name}`, session: name.slice(0, SESSION_BYTES * 2) };
+        for (const name of await readdir(path.join(folder, shard)))
+          if (name.endsWith('.dcm')) yield { name: `${shard}/${name}`, session: name.slice(0, SESSION_BYTES * 2) };
       }
     },
     lastSession: async () => {

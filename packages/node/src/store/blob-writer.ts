@@ -31,7 +31,14 @@ export interface BlobWriter {
 const FLUSH_BYTES = 64 * 1024 * 1024;
 
 /** Opens a writer; the file is made with the first bytes, or when they no longer fit a slab. @param parts.staging absent: nothing is kept back. @param parts.keepBackBytes at most a slab */
-export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: number; pendingLimit: number; staging: Staging | undefined; keepBackBytes: number }): BlobWriter {
+export function openBlobWriter(parts: {
+  disk: Disk;
+  path: string;
+  writeBytes: number;
+  pendingLimit: number;
+  staging: Staging | undefined;
+  keepBackBytes: number;
+}): BlobWriter {
   const { disk, path } = parts;
   let gathered: Buffer[] = [];
   let gatheredBytes = 0;
@@ -47,11 +54,13 @@ export function openBlobWriter(parts: { disk: Disk; path: string; writeBytes: nu
   let waiting: (() => void)[] = [];
 
   const step = (action: () => Promise<void>): void => {
-    tail = tail.then(async () => {
-      if (failure === undefined) await action();
-    }).catch((thrown: unknown) => {
-      failure ??= diskError(thrown);
-    });
+    tail = tail
+      .then(async () => {
+        if (failure === undefined) await action();
+      })
+      .catch((thrown: unknown) => {
+        failure ??= diskError(thrown);
+      });
   };
   const wakeWaiting = (): void => {
     if (failure === undefined && writingBytes > parts.pendingLimit / 2) return;

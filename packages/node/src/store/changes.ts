@@ -3,7 +3,16 @@ import type { Logger } from '@meridian/shared/log';
 import type { StoreSchema } from './schema.ts';
 
 /** What happened to a study. */
-export type ChangeKind = 'study-settled' | 'study-amended' | 'study-incomplete' | 'study-linked' | 'quarantined' | 'patient-conflict' | 'copy-complete' | 'copy-locked' | 'copy-unlocked';
+export type ChangeKind =
+  | 'study-settled'
+  | 'study-amended'
+  | 'study-incomplete'
+  | 'study-linked'
+  | 'quarantined'
+  | 'patient-conflict'
+  | 'copy-complete'
+  | 'copy-locked'
+  | 'copy-unlocked';
 
 /** One row of the change feed, written in the transaction of what it tells. */
 export interface Change {
@@ -32,11 +41,21 @@ export function openChangeFeed(database: Database<StoreSchema>, log: Logger): Ch
     after: async (seq, limit) => {
       const rows = await database.read.selectFrom('change').selectAll().where('seq', '>', seq).orderBy('seq').limit(limit).execute();
       return rows.map((row) => ({
-        seq: row.seq, kind: row.kind as ChangeKind, studyInstanceUid: row.study_instance_uid, version: row.version, atEpochMs: row.at_epoch_ms,
+        seq: row.seq,
+        kind: row.kind as ChangeKind,
+        studyInstanceUid: row.study_instance_uid,
+        version: row.version,
+        atEpochMs: row.at_epoch_ms,
         detail: JSON.parse(row.detail) as Change['detail'],
       }));
     },
-    lastSeq: async () => (await database.read.selectFrom('change').select((of) => of.fn.max('seq').as('seq')).executeTakeFirst())?.seq ?? 0,
+    lastSeq: async () =>
+      (
+        await database.read
+          .selectFrom('change')
+          .select((of) => of.fn.max('seq').as('seq'))
+          .executeTakeFirst()
+      )?.seq ?? 0,
     onChange: (listener) => {
       listeners.add(listener);
       return () => listeners.delete(listener);

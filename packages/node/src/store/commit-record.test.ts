@@ -6,7 +6,12 @@ const identity = (issuer: { issuerOfPatientId?: string; issuerUniversalEntityId?
 
 test("what another hospital writes as issuer never names this hospital's authority", () => {
   const peer = { door: 'peer', assigningAuthority: 'n-abcdefghijklmnop' } as const;
-  for (const issuer of [{}, { issuerOfPatientId: 'BINHAI' }, { issuerUniversalEntityId: 'BINHAI' }, { issuerOfPatientId: 'X', issuerUniversalEntityId: 'BINHAI' }]) {
+  for (const issuer of [
+    {},
+    { issuerOfPatientId: 'BINHAI' },
+    { issuerUniversalEntityId: 'BINHAI' },
+    { issuerOfPatientId: 'X', issuerUniversalEntityId: 'BINHAI' },
+  ]) {
     expect(authorityOf(peer, identity(issuer))).toMatch(/^n-abcdefghijklmnop(\/|$)/);
   }
 });

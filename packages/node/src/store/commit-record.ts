@@ -62,7 +62,12 @@ export interface StoredBytes {
 }
 
 /** Puts together what the tables need of an instance. @param header.text the data set as JSON */
-export function commitRecord(source: IngestSource, identity: DicomIdentity, header: { readonly dataset: DicomJson; readonly text: string }, stored: StoredBytes): CommitRecord {
+export function commitRecord(
+  source: IngestSource,
+  identity: DicomIdentity,
+  header: { readonly dataset: DicomJson; readonly text: string },
+  stored: StoredBytes,
+): CommitRecord {
   const { dataset, text } = header;
   return {
     identity,

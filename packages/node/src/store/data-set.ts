@@ -42,11 +42,22 @@ export async function readDataSet(row: InstanceRow, offset: number, length: numb
 }
 
 function assertRange(row: InstanceRow, offset: number, length: number): void {
-  if (offset < 0 || length < 0 || offset + length > row.bytes) throw new MeshError('OUT_OF_RANGE', 'RANGE_BEYOND_DATA_SET', `The data set has ${row.bytes} bytes; the range asked for does not lie within them.`);
+  if (offset < 0 || length < 0 || offset + length > row.bytes)
+    throw new MeshError(
+      'OUT_OF_RANGE',
+      'RANGE_BEYOND_DATA_SET',
+      `The data set has ${row.bytes} bytes; the range asked for does not lie within them.`,
+    );
 }
 
 function unreadable(row: InstanceRow, cause?: unknown): MeshError {
-  return new MeshError('DATA_LOSS', 'BLOB_UNREADABLE', 'The file of this instance is missing, short or unreadable. Check the disk, or fetch the instance again from another holder.', {
-    cause, details: { sopInstanceUid: row.sopInstanceUid },
-  });
+  return new MeshError(
+    'DATA_LOSS',
+    'BLOB_UNREADABLE',
+    'The file of this instance is missing, short or unreadable. Check the disk, or fetch the instance again from another holder.',
+    {
+      cause,
+      details: { sopInstanceUid: row.sopInstanceUid },
+    },
+  );
 }

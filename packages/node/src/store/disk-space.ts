@@ -30,7 +30,12 @@ export function watchDiskSpace(parts: { folder: string; disk: Disk; clock: Clock
   return {
     assertRoom: () => {
       look();
-      if (isLow) throw new MeshError('RESOURCE_EXHAUSTED', 'DISK_LOW', `Less than ${minimumFreeFraction * 100} % of the disk is free, so this node takes no new objects; what it holds stays readable. Free space: it goes on by itself.`);
+      if (isLow)
+        throw new MeshError(
+          'RESOURCE_EXHAUSTED',
+          'DISK_LOW',
+          `Less than ${minimumFreeFraction * 100} % of the disk is free, so this node takes no new objects; what it holds stays readable. Free space: it goes on by itself.`,
+        );
     },
     now: () => {
       look();
@@ -44,7 +49,17 @@ export function diskError(thrown: unknown): MeshError {
   if (thrown instanceof MeshError) return thrown;
   const code = typeof thrown === 'object' && thrown !== null && 'code' in thrown ? thrown.code : '';
   if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'SQLITE_FULL') {
-    return new MeshError('RESOURCE_EXHAUSTED', 'DISK_FULL', 'The disk is full. Nothing that was accepted is lost; free space and send again.', { cause: thrown });
+    return new MeshError(
+      'RESOURCE_EXHAUSTED',
+      'DISK_FULL',
+      'The disk is full. Nothing that was accepted is lost; free space and send again.',
+      { cause: thrown },
+    );
   }
-  return new MeshError('INTERNAL', 'DISK_FAILED', 'The disk refused to write the object, so it was not stored. Check the disk, then send it again.', { cause: thrown });
+  return new MeshError(
+    'INTERNAL',
+    'DISK_FAILED',
+    'The disk refused to write the object, so it was not stored. Check the disk, then send it again.',
+    { cause: thrown },
+  );
 }

@@ -34,7 +34,15 @@ export function acknowledgingBeforeWrite(ingest: Ingest, clock: Clock): Ingest {
             for (const chunk of chunks) sink.write(chunk);
             sink.end().catch(() => undefined);
           });
-          return Promise.resolve({ outcome: 'stored', studyInstanceUid, seriesInstanceUid, sopInstanceUid, sopClassUid, sha256: hash.digest(), bytes });
+          return Promise.resolve({
+            outcome: 'stored',
+            studyInstanceUid,
+            seriesInstanceUid,
+            sopInstanceUid,
+            sopClassUid,
+            sha256: hash.digest(),
+            bytes,
+          });
         },
       };
     },

@@ -31,7 +31,10 @@ export function openGroupCommit(parts: { database: Database<StoreSchema>; clock:
 
   const commit = async (group: readonly Waiting[]): Promise<void> => {
     try {
-      const results = await database.run<CommitResult[]>('commitInstances', { nowEpochMs: clock.now(), records: group.map(({ record }) => record) });
+      const results = await database.run<CommitResult[]>('commitInstances', {
+        nowEpochMs: clock.now(),
+        records: group.map(({ record }) => record),
+      });
       for (const [index, result] of results.entries()) group[index]?.resolve(result);
     } catch (thrown) {
       if (group.length === 1) return group[0]?.reject(thrown);

@@ -23,7 +23,11 @@ export function openHeaders(database: Database<StoreSchema>): Headers {
   const dictionaryOf = async (seriesPk: number): Promise<Buffer> => {
     const known = dictionaries.get(seriesPk);
     if (known !== undefined) return known;
-    const { header_dictionary: deflated } = await database.read.selectFrom('series').select('header_dictionary').where('pk', '=', seriesPk).executeTakeFirstOrThrow();
+    const { header_dictionary: deflated } = await database.read
+      .selectFrom('series')
+      .select('header_dictionary')
+      .where('pk', '=', seriesPk)
+      .executeTakeFirstOrThrow();
     const dictionary = inflateRawSync(deflated);
     if (dictionaries.size >= DICTIONARY_CACHE_SIZE) dictionaries.delete(dictionaries.keys().next().value as number);
     dictionaries.set(seriesPk, dictionary);
@@ -31,11 +35,20 @@ export function openHeaders(database: Database<StoreSchema>): Headers {
   };
 
   const batch = async (uids: readonly string[]): Promise<Map<string, DicomJson>> => {
-    const { rows } = await sql<{ sop_instance_uid: string; series_pk: number; header: Buffer }>`SELECT i.sop_instance_uid, i.series_pk, h.header
-      FROM instance i JOIN instance_header h ON h.instance_pk = i.pk WHERE i.sop_instance_uid IN (SELECT value FROM json_each(${JSON.stringify(uids)}))`.execute(database.read);
+    const { rows } = await sql<{
+      sop_instance_uid: string;
+      series_pk: number;
+      header: Buffer;
+    }>`SELECT i.sop_instance_uid, i.series_pk, h.header
+      FROM instance i JOIN instance_header h ON h.instance_pk = i.pk WHERE i.sop_instance_uid IN (SELECT value FROM json_each(${JSON.stringify(uids)}))`.execute(
+      database.read,
+    );
     const found = new Map<string, DicomJson>();
     for (const row of rows) {
-      const text = inflateRawSync(row.header, { dictionary: await dictionaryOf(row.series_pk), maxOutputLength: MAX_HEADER_BYTES }).toString();
+      const text = inflateRawSync(row.header, {
+        dictionary: await dictionaryOf(row.series_pk),
+        maxOutputLength: MAX_HEADER_BYTES,
+      }).toString();
       found.set(row.sop_instance_uid, JSON.parse(text) as DicomJson);
     }
     return found;

@@ -24,12 +24,27 @@ test('an instance comes back byte for byte, with its header, digests and ranges'
     const small = makeInstance({ sop: '1.2.3.1.1', residentId: '11010519491231002X' });
     const large = makeInstance({ sop: '1.2.3.1.2', instanceNumber: 2, pixelBytes: 3 * 1024 * 1024 + 10 });
     expect(await send(store, small, {}, 7)).toEqual({
-      outcome: 'stored', studyInstanceUid: '1.2.3', seriesInstanceUid: '1.2.3.1', sopInstanceUid: '1.2.3.1.1', sopClassUid: '1.2.840.10008.5.1.4.1.1.2', sha256: sha256(small), bytes: small.length,
+      outcome: 'stored',
+      studyInstanceUid: '1.2.3',
+      seriesInstanceUid: '1.2.3.1',
+      sopInstanceUid: '1.2.3.1.1',
+      sopClassUid: '1.2.840.10008.5.1.4.1.1.2',
+      sha256: sha256(small),
+      bytes: small.length,
     });
     expect(await send(store, large)).toMatchObject({ outcome: 'stored' });
     store = await reopen();
     const rows = await store.studies.instancesOf('1.2.3');
-    expect(rows.map(({ instanceNumber, bytes, rows: height, columns, numberOfFrames, transferSyntaxUid }) => ({ instanceNumber, bytes, height, columns, numberOfFrames, transferSyntaxUid }))).toEqual([
+    expect(
+      rows.map(({ instanceNumber, bytes, rows: height, columns, numberOfFrames, transferSyntaxUid }) => ({
+        instanceNumber,
+        bytes,
+        height,
+        columns,
+        numberOfFrames,
+        transferSyntaxUid,
+      })),
+    ).toEqual([
       { instanceNumber: 1, bytes: small.length, height: 32, columns: 32, numberOfFrames: 1, transferSyntaxUid: EXPLICIT_LE },
       { instanceNumber: 2, bytes: large.length, height: 32, columns: 32, numberOfFrames: 1, transferSyntaxUid: EXPLICIT_LE },
     ]);
@@ -51,11 +66,29 @@ test('an instance comes back byte for byte, with its header, digests and ranges'
     const header = await store.studies.header('1.2.3.1.2');
     expect(header['00100010']).toEqual({ vr: 'PN', Value: [{ Alphabetic: 'Wang^XiaoMing', Ideographic: '王^小明' }] });
     expect(header['7FE00010']).toMatchObject({ vr: 'OW', BulkDataURI: expect.stringContaining('length=3145738') });
-    expect((await store.studies.headers(['1.2.3.1.2', '9.9', '1.2.3.1.1'])).map(({ sopInstanceUid }) => sopInstanceUid)).toEqual(['1.2.3.1.2', '1.2.3.1.1']);
+    expect((await store.studies.headers(['1.2.3.1.2', '9.9', '1.2.3.1.1'])).map(({ sopInstanceUid }) => sopInstanceUid)).toEqual([
+      '1.2.3.1.2',
+      '1.2.3.1.1',
+    ]);
     await expect(store.studies.header('9.9')).rejects.toMatchObject({ code: 'NOT_FOUND' });
     expect(await store.studies.study('1.2.3')).toMatchObject({
-      state: 'receiving', version: 1, studyDate: '20260102', studyDescription: '胸部平扫', modalities: ['CT'], seriesCount: 1, instanceCount: 2, bytes: small.length + large.length, complete: false, locked: false,
-      patient: { assigningAuthority: 'HOSPITAL', patientId: 'P1', name: { alphabetic: 'Wang^XiaoMing', ideographic: '王^小明', phonetic: '' }, birthDate: '19900307', sex: 'M' },
+      state: 'receiving',
+      version: 1,
+      studyDate: '20260102',
+      studyDescription: '胸部平扫',
+      modalities: ['CT'],
+      seriesCount: 1,
+      instanceCount: 2,
+      bytes: small.length + large.length,
+      complete: false,
+      locked: false,
+      patient: {
+        assigningAuthority: 'HOSPITAL',
+        patientId: 'P1',
+        name: { alphabetic: 'Wang^XiaoMing', ideographic: '王^小明', phonetic: '' },
+        birthDate: '19900307',
+        sex: 'M',
+      },
       personIds: [{ type: 'cn-resident-id', issuer: '2.16.156.10011.1.3', value: '11010519491231002X' }],
     });
     expect(await store.usage()).toMatchObject({ studies: 1, instances: 2, quarantined: 0, readOnly: false });
@@ -76,9 +109,18 @@ test('the same bytes again change nothing; other bytes under a known UID are kep
     expect(await send(store, makeInstance({ study: '1.2.4', sop: '5.5' }))).toMatchObject({ outcome: 'quarantined' });
     expect(await send(store, makeInstance({ sop: '5.6', patientId: 'P2' }))).toMatchObject({ outcome: 'quarantined' });
     const aside = await store.database.read.selectFrom('quarantine').select(['sop_instance_uid', 'reason']).orderBy('pk').execute();
-    expect(aside.map(({ sop_instance_uid: sop, reason }) => `${sop} ${reason}`)).toEqual(['1.2.3.1.1 pixels-differ', '1.2.3.1.1 header-differs', '1.2.3.1.1 identity-differs', '5.5 identity-differs', '5.6 identity-differs']);
+    expect(aside.map(({ sop_instance_uid: sop, reason }) => `${sop} ${reason}`)).toEqual([
+      '1.2.3.1.1 pixels-differ',
+      '1.2.3.1.1 header-differs',
+      '1.2.3.1.1 identity-differs',
+      '5.5 identity-differs',
+      '5.6 identity-differs',
+    ]);
     expect(told).toBe(5);
-    expect((await store.changes.after(0, 100)).map(({ kind, detail }) => [kind, detail['reason']])[0]).toEqual(['quarantined', 'pixels-differ']);
+    expect((await store.changes.after(0, 100)).map(({ kind, detail }) => [kind, detail['reason']])[0]).toEqual([
+      'quarantined',
+      'pixels-differ',
+    ]);
     expect(await blobs(folder)).toHaveLength(6);
     const row = await store.studies.instanceBySop('1.2.3.1.1');
     expect(row === undefined ? undefined : await store.studies.readDataSet(row, 0, row.bytes)).toEqual(original);
@@ -89,19 +131,30 @@ test('two senders of one UID at the same time: one is stored, equal bytes are a 
   usingStore({}, async (store) => {
     const outcomes = await Promise.all([makeInstance(), makeInstance(), makeInstance({ fill: 9 })].map((bytes) => send(store, bytes)));
     const kinds = outcomes.map(({ outcome }) => outcome).sort();
-    expect([['duplicate', 'quarantined', 'stored'], ['quarantined', 'quarantined', 'stored']]).toContainEqual(kinds);
+    expect([
+      ['duplicate', 'quarantined', 'stored'],
+      ['quarantined', 'quarantined', 'stored'],
+    ]).toContainEqual(kinds);
     expect((await store.usage()).instances).toBe(1);
   }));
 
 test('what is not whole, not what was announced, or given up leaves nothing', () =>
   usingStore({}, async (store, { folder }) => {
     const bytes = makeInstance();
-    await expect(send(store, bytes.subarray(0, bytes.length - 5))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', reason: 'DICOM_TRUNCATED' });
-    await expect(send(store, Buffer.from('no DICOM at all, but long enough to look at'))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await expect(send(store, bytes.subarray(0, bytes.length - 5))).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      reason: 'DICOM_TRUNCATED',
+    });
+    await expect(send(store, Buffer.from('no DICOM at all, but long enough to look at'))).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    });
     await expect(send(store, Buffer.alloc(0))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     await expect(send(store, bytes, { expected: { sopInstanceUid: '1.2.9' } })).rejects.toMatchObject({ reason: 'INSTANCE_MISMATCH' });
     await expect(send(store, bytes, { expected: { studyInstanceUid: '1.2.9' } })).rejects.toMatchObject({ reason: 'INSTANCE_MISMATCH' });
-    await expect(send(store, bytes, { expected: { sha256: Buffer.alloc(32) } })).rejects.toMatchObject({ code: 'DATA_LOSS', reason: 'DIGEST_MISMATCH' });
+    await expect(send(store, bytes, { expected: { sha256: Buffer.alloc(32) } })).rejects.toMatchObject({
+      code: 'DATA_LOSS',
+      reason: 'DIGEST_MISMATCH',
+    });
     await expect(send(store, bytes, { expected: { bytes: 3 } })).rejects.toMatchObject({ code: 'DATA_LOSS', reason: 'DIGEST_MISMATCH' });
     const sink = store.ingest.begin({ door: 'stow', transferSyntaxUid: EXPLICIT_LE, assigningAuthority: 'H' });
     sink.write(makeInstance({ pixelBytes: 2_000_000 }));
@@ -114,7 +167,10 @@ test('what is not whole, not what was announced, or given up leaves nothing', ()
   }));
 
 /** The machine's disk that notes its calls, and fails or waits where it is told. */
-function watchedDisk(rules: { fail?: (call: string) => string | undefined; before?: (call: string) => Promise<void> }): { disk: Disk; calls: string[] } {
+function watchedDisk(rules: { fail?: (call: string) => string | undefined; before?: (call: string) => Promise<void> }): {
+  disk: Disk;
+  calls: string[];
+} {
   const calls: string[] = [];
   const watch = async <Result>(call: string, action: () => Promise<Result>): Promise<Result> => {
     await rules.before?.(call);
@@ -154,8 +210,13 @@ test('the file is flushed before the row is committed, and the row is committed 
   expect(calls.filter((call) => call !== 'close')).toEqual(['create', 'append', 'rows before flush: 0', 'flush', 'rows when told: 1']);
 });
 
-test.each([['append', 'ENOSPC', 'RESOURCE_EXHAUSTED', 'DISK_FULL'], ['flush', 'EIO', 'INTERNAL', 'DISK_FAILED'], ['create', 'EDQUOT', 'RESOURCE_EXHAUSTED', 'DISK_FULL']])(
-  'a disk that fails at %s with %s is never acknowledged, leaves nothing, and the next object works', async (failing, errno, code, reason) => {
+test.each([
+  ['append', 'ENOSPC', 'RESOURCE_EXHAUSTED', 'DISK_FULL'],
+  ['flush', 'EIO', 'INTERNAL', 'DISK_FAILED'],
+  ['create', 'EDQUOT', 'RESOURCE_EXHAUSTED', 'DISK_FULL'],
+])(
+  'a disk that fails at %s with %s is never acknowledged, leaves nothing, and the next object works',
+  async (failing, errno, code, reason) => {
     let broken = true;
     const { disk } = watchedDisk({ fail: (call) => (broken && call === failing ? errno : undefined) });
     await usingStore({ disk }, async (store, { folder }) => {
@@ -165,7 +226,8 @@ test.each([['append', 'ENOSPC', 'RESOURCE_EXHAUSTED', 'DISK_FULL'], ['flush', 'E
       broken = false;
       expect(await send(store, makeInstance())).toMatchObject({ outcome: 'stored' });
     });
-  });
+  },
+);
 
 test('a sender is asked to wait while more than 8 MiB wait for the disk', async () => {
   let release: () => void = () => undefined;
@@ -193,7 +255,12 @@ test('a sender is asked to wait while more than 8 MiB wait for the disk', async 
 test('below 5 % of free disk new objects are refused, reads go on, and it ends by itself', async () => {
   let fraction = 0.2;
   let nowMs = 0;
-  const clock = { now: () => nowMs, monotonicMs: () => nowMs, sleep: () => Promise.reject(new Error('not used')), after: () => ({ cancel: () => undefined }) };
+  const clock = {
+    now: () => nowMs,
+    monotonicMs: () => nowMs,
+    sleep: () => Promise.reject(new Error('not used')),
+    after: () => ({ cancel: () => undefined }),
+  };
   const disk: Disk = { ...systemDisk, free: () => ({ fraction, bytes: fraction * 1e9 }) };
   await usingStore({ disk, clock }, async (store) => {
     await send(store, makeInstance());
@@ -211,14 +278,18 @@ test('below 5 % of free disk new objects are refused, reads go on, and it ends b
 test('patients join by authority and PatientID only; without PatientID nobody joins', () =>
   usingStore({}, async (store) => {
     await send(store, makeInstance({ study: '1', series: '1.1', sop: '1.1.1' }));
-    await send(store, makeInstance({ study: '2', series: '2.1', sop: '2.1.1', patientName: 'Other^Person' }), { assigningAuthority: 'ELSEWHERE' });
+    await send(store, makeInstance({ study: '2', series: '2.1', sop: '2.1.1', patientName: 'Other^Person' }), {
+      assigningAuthority: 'ELSEWHERE',
+    });
     await send(store, makeInstance({ study: '3', series: '3.1', sop: '3.1.1' }));
     await send(store, makeInstance({ study: '4', series: '4.1', sop: '4.1.1', patientId: '', patientName: 'Nobody^A' }));
     await send(store, makeInstance({ study: '5', series: '5.1', sop: '5.1.1', patientId: '', patientName: 'Nobody^B' }));
     await send(store, makeInstance({ study: '6', series: '6.1', sop: '6.1.1', issuer: 'ISSUED' }));
     const peer = { door: 'peer' as const, assigningAuthority: 'n-aaaaaaaaaaaaaaaa' };
     await send(store, makeInstance({ study: '7', series: '7.1', sop: '7.1.1', issuer: 'ISSUED' }), peer);
-    await send(store, makeInstance({ study: '8', series: '8.1', sop: '8.1.1', patientId: '11010519491231002X' }), { nationalIdIn: 'patient-id' });
+    await send(store, makeInstance({ study: '8', series: '8.1', sop: '8.1.1', patientId: '11010519491231002X' }), {
+      nationalIdIn: 'patient-id',
+    });
     const patients = new Map((await store.studies.findStudies({})).map(({ studyInstanceUid, patient }) => [studyInstanceUid, patient]));
     expect(patients.get('1')?.pk).toBe(patients.get('3')?.pk);
     expect(new Set([...patients.values()].map(({ pk }) => pk)).size).toBe(7);

@@ -19,7 +19,12 @@ export interface IngestSource {
     readonly sha256?: Buffer;
     readonly bytes?: number;
   };
-  readonly provenance?: { readonly holderNode: NodeId; readonly manifestSha256: Buffer; readonly jti: string; readonly consentHash: string };
+  readonly provenance?: {
+    readonly holderNode: NodeId;
+    readonly manifestSha256: Buffer;
+    readonly jti: string;
+    readonly consentHash: string;
+  };
   /** Source rule: PatientID is the national id. */
   readonly nationalIdIn?: 'patient-id';
 }

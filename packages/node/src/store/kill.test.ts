@@ -23,8 +23,13 @@ function seeded(seed: number): () => number {
 }
 
 /** Runs the load until it has acknowledged some and a random moment has come, then kills it. */
-async function runAndKill(folder: string, options: { round: number; minimum: number; extraMs: number; fault?: string }): Promise<Map<string, string>> {
-  const child = spawn(process.execPath, ['--no-warnings', LOAD, folder, String(options.round), options.fault ?? ''], { stdio: ['ignore', 'pipe', 'inherit'] });
+async function runAndKill(
+  folder: string,
+  options: { round: number; minimum: number; extraMs: number; fault?: string },
+): Promise<Map<string, string>> {
+  const child = spawn(process.execPath, ['--no-warnings', LOAD, folder, String(options.round), options.fault ?? ''], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const acknowledged = new Map<string, string>();
   const exited = once(child, 'exit');
   try {
@@ -41,7 +46,11 @@ async function runAndKill(folder: string, options: { round: number; minimum: num
 }
 
 /** Counts what was acknowledged and is not here whole, and rows whose file is torn. */
-async function inspect(store: Store, folder: string, acknowledged: ReadonlyMap<string, string>): Promise<{ lost: number; halfRows: number; filesWithoutRow: number }> {
+async function inspect(
+  store: Store,
+  folder: string,
+  acknowledged: ReadonlyMap<string, string>,
+): Promise<{ lost: number; halfRows: number; filesWithoutRow: number }> {
   const rows = await store.studies.findInstances({ limit: 10_000 });
   const held = new Map<string, string>();
   let halfRows = 0;
@@ -65,7 +74,8 @@ test('20 kills at random moments lose nothing that was acknowledged, and leave n
   const acknowledged = new Map<string, string>();
   try {
     for (let round = 0; round < 20; round++) {
-      for (const [sop, digest] of await runAndKill(folder, { round, minimum: 5, extraMs: Math.floor(random() * 120) })) acknowledged.set(sop, digest);
+      for (const [sop, digest] of await runAndKill(folder, { round, minimum: 5, extraMs: Math.floor(random() * 120) }))
+        acknowledged.set(sop, digest);
     }
     expect(acknowledged.size).toBeGreaterThanOrEqual(100);
     await usingStore({ folder }, async (store) => {

@@ -12,7 +12,10 @@ const LARGE = new URL('./testing/ingest-large.ts', import.meta.url).pathname;
 test('memory stays flat while an object of 1 GiB comes in', async () => {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'meridian-large-'));
   try {
-    const child = spawnSync(process.execPath, ['--no-warnings', LARGE, folder, String(1024 * 1024 * 1024)], { encoding: 'utf8', timeout: 280_000 });
+    const child = spawnSync(process.execPath, ['--no-warnings', LARGE, folder, String(1024 * 1024 * 1024)], {
+      encoding: 'utf8',
+      timeout: 280_000,
+    });
     expect(child.stderr).toBe('');
     const { outcome, growthBytes, bytes } = JSON.parse(child.stdout) as { outcome: string; growthBytes: number; bytes: number };
     expect(outcome).toBe('stored');
@@ -49,7 +52,9 @@ testNeeding('root', 'a full disk refuses in words, loses nothing that was accept
     // Whatever an I/O error left is collected at the next start.
     await usingStore({ folder: path.join(folder, 'archive') }, async (store) => {
       const rows = await store.studies.instancesOf('1.2.3');
-      expect((await readdir(path.join(folder, 'archive', 'blobs'), { recursive: true })).filter((name) => name.endsWith('.dcm')).length).toBe(rows.length);
+      expect(
+        (await readdir(path.join(folder, 'archive', 'blobs'), { recursive: true })).filter((name) => name.endsWith('.dcm')).length,
+      ).toBe(rows.length);
     });
   } finally {
     spawnSync('umount', [folder]);

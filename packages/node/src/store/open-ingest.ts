@@ -15,7 +15,12 @@ export function openIngest(parts: SinkParts): OpenIngest {
   const ending = new Set<Promise<unknown>>();
   const finish = <Result>(sink: InstanceSink, work: Promise<Result>): Promise<Result> => {
     open.delete(sink);
-    const ended: Promise<unknown> = work.then(() => undefined, () => undefined).then(() => ending.delete(ended));
+    const ended: Promise<unknown> = work
+      .then(
+        () => undefined,
+        () => undefined,
+      )
+      .then(() => ending.delete(ended));
     ending.add(ended);
     return work;
   };

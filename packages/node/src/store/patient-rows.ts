@@ -18,7 +18,9 @@ interface Candidate {
   readonly ids: readonly TypedPersonId[];
 }
 
-type Identified = Pick<CommitRecord, 'personIds'> & { readonly identity: Pick<CommitRecord['identity'], 'patientBirthDate' | 'patientSex'> };
+type Identified = Pick<CommitRecord, 'personIds'> & {
+  readonly identity: Pick<CommitRecord['identity'], 'patientBirthDate' | 'patientSex'>;
+};
 
 /**
  * The patient of a new study. A PatientID names one person within its authority, unless the studies say otherwise: two
@@ -56,7 +58,10 @@ export function isOtherPersonId(database: JobDatabase, patientPk: number, person
 }
 
 function candidatesOf(database: JobDatabase, record: CommitRecord): Candidate[] {
-  const rows = database.prepare(`SELECT pk, sole_study_uid, birth_date, sex FROM patient WHERE patient_id = ? AND assigning_authority = ? ORDER BY sole_study_uid <> '', pk`)
+  const rows = database
+    .prepare(
+      `SELECT pk, sole_study_uid, birth_date, sex FROM patient WHERE patient_id = ? AND assigning_authority = ? ORDER BY sole_study_uid <> '', pk`,
+    )
     .all(record.identity.patientId, record.assigningAuthority) as Omit<Candidate, 'ids'>[];
   return rows.map((row) => ({ ...row, ids: personIdsOfRow(database, row.pk) }));
 }
@@ -94,15 +99,30 @@ function isSameKind(one: TypedPersonId, other: TypedPersonId): boolean {
 }
 
 function soleMatch(rows: readonly Candidate[], { identity }: Identified): Candidate | undefined {
-  const matching = rows.filter((row) => row.birth_date !== '' && row.birth_date === identity.patientBirthDate && row.sex !== '' && row.sex === identity.patientSex);
+  const matching = rows.filter(
+    (row) => row.birth_date !== '' && row.birth_date === identity.patientBirthDate && row.sex !== '' && row.sex === identity.patientSex,
+  );
   return matching.length === 1 ? matching[0] : undefined;
 }
 
 function addPatient(database: JobDatabase, record: CommitRecord, soleStudyUid: string): number {
   const { identity } = record;
   const name = identity.patientName;
-  const pk = Number(database.prepare(`INSERT INTO patient (assigning_authority, patient_id, sole_study_uid, name_alphabetic, name_ideographic, name_phonetic, birth_date, sex)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?)`).run(record.assigningAuthority, identity.patientId, soleStudyUid, name.alphabetic, name.ideographic, name.phonetic, identity.patientBirthDate, identity.patientSex).lastInsertRowid);
+  const pk = Number(
+    database
+      .prepare(`INSERT INTO patient (assigning_authority, patient_id, sole_study_uid, name_alphabetic, name_ideographic, name_phonetic, birth_date, sex)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
+      .run(
+        record.assigningAuthority,
+        identity.patientId,
+        soleStudyUid,
+        name.alphabetic,
+        name.ideographic,
+        name.phonetic,
+        identity.patientBirthDate,
+        identity.patientSex,
+      ).lastInsertRowid,
+  );
   addPersonIds(database, pk, record.personIds);
   return pk;
 }
@@ -110,15 +130,21 @@ function addPatient(database: JobDatabase, record: CommitRecord, soleStudyUid: s
 /** Gaps are filled, nothing is overwritten: corrections come by ADT or by a person, not by whichever object came last. */
 function addDetails(database: JobDatabase, pk: number, record: CommitRecord): void {
   const { identity } = record;
-  database.prepare(`UPDATE patient SET name_alphabetic = @alphabetic, name_ideographic = @ideographic, name_phonetic = @phonetic
-    WHERE pk = @pk AND name_alphabetic = '' AND name_ideographic = '' AND @alphabetic || @ideographic <> ''`).run({ pk, ...identity.patientName });
-  database.prepare(`UPDATE patient SET birth_date = CASE birth_date WHEN '' THEN @birthDate ELSE birth_date END, sex = CASE sex WHEN '' THEN @sex ELSE sex END
-    WHERE pk = @pk AND ((birth_date = '' AND @birthDate <> '') OR (sex = '' AND @sex <> ''))`).run({ pk, birthDate: identity.patientBirthDate, sex: identity.patientSex });
+  database
+    .prepare(`UPDATE patient SET name_alphabetic = @alphabetic, name_ideographic = @ideographic, name_phonetic = @phonetic
+    WHERE pk = @pk AND name_alphabetic = '' AND name_ideographic = '' AND @alphabetic || @ideographic <> ''`)
+    .run({ pk, ...identity.patientName });
+  database
+    .prepare(`UPDATE patient SET birth_date = CASE birth_date WHEN '' THEN @birthDate ELSE birth_date END, sex = CASE sex WHEN '' THEN @sex ELSE sex END
+    WHERE pk = @pk AND ((birth_date = '' AND @birthDate <> '') OR (sex = '' AND @sex <> ''))`)
+    .run({ pk, birthDate: identity.patientBirthDate, sex: identity.patientSex });
   addPersonIds(database, pk, record.personIds);
 }
 
 function addPersonIds(database: JobDatabase, patientPk: number, personIds: readonly TypedPersonId[]): void {
   for (const id of personIds) {
-    database.prepare('INSERT OR IGNORE INTO person_id (patient_pk, type, issuer, value) VALUES (?, ?, ?, ?)').run(patientPk, id.type, id.issuer, id.value);
+    database
+      .prepare('INSERT OR IGNORE INTO person_id (patient_pk, type, issuer, value) VALUES (?, ?, ?, ?)')
+      .run(patientPk, id.type, id.issuer, id.value);
   }
 }

@@ -16,7 +16,8 @@ export function personIdsOf(identity: DicomIdentity, rule: PersonIdRule): TypedP
   const found: TypedPersonId[] = [];
   const add = (text: string): void => {
     const id = parsed(text);
-    if (id !== undefined && !found.some((other) => other.type === id.type && other.issuer === id.issuer && other.value === id.value)) found.push(id);
+    if (id !== undefined && !found.some((other) => other.type === id.type && other.issuer === id.issuer && other.value === id.value))
+      found.push(id);
   };
   for (const other of identity.otherPatientIds) {
     const issuer = other.universalEntityId ?? other.issuer;

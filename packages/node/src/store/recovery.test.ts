@@ -12,7 +12,8 @@ const LOAD = new URL('./testing/ingest-load.ts', import.meta.url).pathname;
 
 test('whole files that an older backup of the tables does not know are kept aside, torn ones are removed', async () => {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'meridian-recovery-'));
-  const files = async (): Promise<string[]> => (await readdir(path.join(folder, 'blobs'), { recursive: true })).filter((name) => name.endsWith('.dcm'));
+  const files = async (): Promise<string[]> =>
+    (await readdir(path.join(folder, 'blobs'), { recursive: true })).filter((name) => name.endsWith('.dcm'));
   const archive = path.join(folder, 'archive.sqlite');
   try {
     // Monday's backup, taken while nothing runs.

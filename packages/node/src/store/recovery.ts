@@ -23,7 +23,13 @@ export interface Recovery {
  * Only runs that did not end cleanly, or that this database does not know, are looked at, told by the beginning of a
  * file's name.
  */
-export async function collectOrphans(parts: { database: Database<StoreSchema>; blobs: BlobFolder; lostAndFound: LostAndFound; disk: Disk; log: Logger }): Promise<Recovery> {
+export async function collectOrphans(parts: {
+  database: Database<StoreSchema>;
+  blobs: BlobFolder;
+  lostAndFound: LostAndFound;
+  disk: Disk;
+  log: Logger;
+}): Promise<Recovery> {
   const { database, blobs, lostAndFound, disk, log } = parts;
   const known = await database.read.selectFrom('ingest_session').select(['id', 'clean']).execute();
   const clean = new Set(known.filter((session) => session.clean === 1).map(({ id }) => id));
@@ -58,11 +64,18 @@ export async function collectOrphans(parts: { database: Database<StoreSchema>; b
     await collect();
     if (filesKept > 0) {
       await lostAndFound.settle();
-      log.error({ event: 'files-without-row-kept', files: filesKept, folder: lostAndFound.folder }, 'whole images are unknown to the database: import the folder');
+      log.error(
+        { event: 'files-without-row-kept', files: filesKept, folder: lostAndFound.folder },
+        'whole images are unknown to the database: import the folder',
+      );
     }
     log.info({ event: 'recovered-after-kill', filesRemoved, filesKept });
     for (const id of looked) {
-      await database.write.insertInto('ingest_session').values({ id, clean: 1 }).onConflict((conflict) => conflict.column('id').doUpdateSet({ clean: 1 })).execute();
+      await database.write
+        .insertInto('ingest_session')
+        .values({ id, clean: 1 })
+        .onConflict((conflict) => conflict.column('id').doUpdateSet({ clean: 1 }))
+        .execute();
     }
   }
   await database.write.insertInto('ingest_session').values({ id: blobs.session, clean: 0 }).execute();

@@ -14,7 +14,8 @@ async function after(store: Store, clock: ManualClock, ms: number): Promise<stri
   return `${study?.state} ${study?.version}`;
 }
 
-const kinds = async (store: Store): Promise<string[]> => (await store.changes.after(0, 100)).map(({ kind, version }) => `${kind} ${version}`);
+const kinds = async (store: Store): Promise<string[]> =>
+  (await store.changes.after(0, 100)).map(({ kind, version }) => `${kind} ${version}`);
 
 test('a study settles after a minute of silence; a late instance begins the next version', async () => {
   const clock = manualClock();
@@ -110,7 +111,9 @@ test('steady receiving is announced as incomplete every five minutes, and an exp
     expect(told).toBe(1);
     stop();
     expect((await kinds(store)).at(-1)).toBe('study-settled 3');
-    expect((await store.changes.after(2, 10)).map(({ studyInstanceUid, detail }) => [studyInstanceUid, detail])).toEqual([['1.2.3', { instances: 11 }]]);
+    expect((await store.changes.after(2, 10)).map(({ studyInstanceUid, detail }) => [studyInstanceUid, detail])).toEqual([
+      ['1.2.3', { instances: 11 }],
+    ]);
     expect(await store.changes.lastSeq()).toBe(3);
   });
 });

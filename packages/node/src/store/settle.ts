@@ -47,7 +47,10 @@ interface Association {
  * association that carried it and was active within `activeAssociationMs` holds it open.
  */
 export async function openSettle(parts: {
-  database: Database<StoreSchema>; clock: Clock; log: Logger; onChange: () => void;
+  database: Database<StoreSchema>;
+  clock: Clock;
+  log: Logger;
+  onChange: () => void;
   limits: Pick<StoreLimits, 'quietTimeMs' | 'releasedQuietTimeMs' | 'activeAssociationMs' | 'incompleteAfterMs'>;
 }): Promise<Settle> {
   const { database, clock, log, limits } = parts;
@@ -61,7 +64,9 @@ export async function openSettle(parts: {
     let held = 0;
     for (const id of arrival.associations) held = Math.max(held, (associations.get(id)?.activeMs ?? 0) + limits.activeAssociationMs);
     if (arrival.associations.size > 0) return Math.max(silence, held);
-    return arrival.releasedMs === undefined ? silence : Math.min(silence, Math.max(arrival.lastReceivedMs, arrival.releasedMs) + limits.releasedQuietTimeMs);
+    return arrival.releasedMs === undefined
+      ? silence
+      : Math.min(silence, Math.max(arrival.lastReceivedMs, arrival.releasedMs) + limits.releasedQuietTimeMs);
   };
 
   const arm = (studyInstanceUid: string, arrival: Arrival): void => {
@@ -85,22 +90,30 @@ export async function openSettle(parts: {
 
   const advance = (studyInstanceUid: string, how: 'settle' | 'incomplete'): Promise<boolean> => {
     if (how === 'settle') forget(studyInstanceUid);
-    const work = database.run<boolean>('advanceStudy', { studyInstanceUid, how, nowEpochMs: clock.now() })
-      .then((hasChanged) => {
-        if (hasChanged) parts.onChange();
-        return hasChanged;
-      });
+    const work = database.run<boolean>('advanceStudy', { studyInstanceUid, how, nowEpochMs: clock.now() }).then((hasChanged) => {
+      if (hasChanged) parts.onChange();
+      return hasChanged;
+    });
     // A decision that could not be written (disk full) is taken again after another quiet time.
-    const tracked = work.catch((thrown: unknown) => {
-      log.error({ event: 'settle-failed', studyInstanceUid, err: thrown });
-      if (how === 'settle' && !isClosed && !arrivals.has(studyInstanceUid)) begin(studyInstanceUid, clock.monotonicMs());
-    }).finally(() => writing.delete(tracked));
+    const tracked = work
+      .catch((thrown: unknown) => {
+        log.error({ event: 'settle-failed', studyInstanceUid, err: thrown });
+        if (how === 'settle' && !isClosed && !arrivals.has(studyInstanceUid)) begin(studyInstanceUid, clock.monotonicMs());
+      })
+      .finally(() => writing.delete(tracked));
     writing.add(tracked);
     return work;
   };
 
   const begin = (studyInstanceUid: string, nowMs: number): Arrival => {
-    const arrival: Arrival = { lastReceivedMs: nowMs, hasNews: true, announcedMs: nowMs, releasedMs: undefined, associations: new Set(), timer: undefined };
+    const arrival: Arrival = {
+      lastReceivedMs: nowMs,
+      hasNews: true,
+      announcedMs: nowMs,
+      releasedMs: undefined,
+      associations: new Set(),
+      timer: undefined,
+    };
     arrivals.set(studyInstanceUid, arrival);
     arm(studyInstanceUid, arrival);
     return arrival;

@@ -51,7 +51,14 @@ const MAX_BYTES_BEFORE_UIDS = 1024 * 1024;
 export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
   const { blobs, disk, limits } = parts;
   const blob = blobs.newName(source.door === 'peer' ? 'copy' : 'own');
-  const writer = openBlobWriter({ disk, path: blobs.pathOf(blob), writeBytes: limits.writeBytes, pendingLimit: limits.pendingBytes, staging: parts.staging, keepBackBytes: source.door === 'peer' ? SLAB_BYTES : KEEP_BACK_BYTES });
+  const writer = openBlobWriter({
+    disk,
+    path: blobs.pathOf(blob),
+    writeBytes: limits.writeBytes,
+    pendingLimit: limits.pendingBytes,
+    staging: parts.staging,
+    keepBackBytes: source.door === 'peer' ? SLAB_BYTES : KEEP_BACK_BYTES,
+  });
   const reader = createHeaderReader({ transferSyntaxUid: source.transferSyntaxUid });
   const digester = openDigester({ pixels: !encodingOf(source.transferSyntaxUid).deflated });
   let failure: MeshError | undefined;
@@ -67,7 +74,12 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
     const sopClassUid = firstString(dataset, TAG.SOPClassUID);
     const sopInstanceUid = firstString(dataset, TAG.SOPInstanceUID);
     if (sopClassUid === undefined || sopInstanceUid === undefined) {
-      if (bytes > MAX_BYTES_BEFORE_UIDS) throw new MeshError('INVALID_ARGUMENT', 'DICOM_UID_MISSING', 'The data set does not begin with SOP class and SOP instance UID. Correct it at its source and send it again.');
+      if (bytes > MAX_BYTES_BEFORE_UIDS)
+        throw new MeshError(
+          'INVALID_ARGUMENT',
+          'DICOM_UID_MISSING',
+          'The data set does not begin with SOP class and SOP instance UID. Correct it at its source and send it again.',
+        );
       return false;
     }
     assertExpected(source, { sopClassUid, sopInstanceUid });
@@ -103,13 +115,21 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
   const takeAll = (chunk: Buffer): void => {
     if (chunk.length < SMALL_BYTES) return join(chunk);
     takeJoined();
-    for (let at = 0; at < chunk.length; at += READ_BYTES) take(at === 0 && chunk.length <= READ_BYTES ? chunk : chunk.subarray(at, at + READ_BYTES));
+    for (let at = 0; at < chunk.length; at += READ_BYTES)
+      take(at === 0 && chunk.length <= READ_BYTES ? chunk : chunk.subarray(at, at + READ_BYTES));
   };
 
-  const finish = async (): Promise<{ header: DicomHeader; identity: DicomIdentity; digests: InstanceDigests; dataSetOffset: number; file: WholeFile | undefined }> => {
+  const finish = async (): Promise<{
+    header: DicomHeader;
+    identity: DicomIdentity;
+    digests: InstanceDigests;
+    dataSetOffset: number;
+    file: WholeFile | undefined;
+  }> => {
     const header = reader.finish();
     const identity = identityOf(header.dataset);
-    if (dataSetOffset === undefined && !begin(header.dataset)) throw new MeshError('INVALID_ARGUMENT', 'DICOM_UID_MISSING', 'The data set has no SOP class or SOP instance UID.');
+    if (dataSetOffset === undefined && !begin(header.dataset))
+      throw new MeshError('INVALID_ARGUMENT', 'DICOM_UID_MISSING', 'The data set has no SOP class or SOP instance UID.');
     const digests = digester.finish(header.pixelData);
     assertExpected(source, identity);
     assertWhole(source, bytes, digests);
@@ -124,7 +144,14 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
     takeJoined();
     joined = undefined;
     const { header, identity, digests, dataSetOffset: offset, file } = await finish();
-    const stored = { bytes, ...digests, dataSetOffset: offset, blob, blobFolder: disk.isOfThisMachine === true ? blobs.pathOf('') : undefined, file };
+    const stored = {
+      bytes,
+      ...digests,
+      dataSetOffset: offset,
+      blob,
+      blobFolder: disk.isOfThisMachine === true ? blobs.pathOf('') : undefined,
+      file,
+    };
     const text = await jsonTextOf(header.dataset, header.jsonBytes);
     return { identity, digests, result: await parts.commit.add(commitRecord(source, identity, { dataset: header.dataset, text }, stored)) };
   };
@@ -181,7 +208,12 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
       }
       const { identity, digests, result } = stored;
       await conclude(identity, result);
-      if (result.outcome === 'refused') throw new MeshError('FAILED_PRECONDITION', 'STUDY_HELD_HERE', 'This hospital has the study from its own devices; nothing of another hospital is added to it.');
+      if (result.outcome === 'refused')
+        throw new MeshError(
+          'FAILED_PRECONDITION',
+          'STUDY_HELD_HERE',
+          'This hospital has the study from its own devices; nothing of another hospital is added to it.',
+        );
       const { studyInstanceUid, seriesInstanceUid, sopInstanceUid, sopClassUid } = identity;
       return { outcome: result.outcome, studyInstanceUid, seriesInstanceUid, sopInstanceUid, sopClassUid, sha256: digests.sha256, bytes };
     },
@@ -195,14 +227,33 @@ export function openSink(parts: SinkParts, source: IngestSource): InstanceSink {
 
 function report(parts: SinkParts, source: IngestSource, identity: DicomIdentity, result: CommitResult): void {
   if (result.outcome === 'stored') parts.settle.received(identity.studyInstanceUid, source.associationId);
-  if (result.replacedBlob !== undefined) parts.log.error({ event: 'file-replaced', sopInstanceUid: identity.sopInstanceUid }, 'the file of an instance was gone or short; the same bytes came again and took its place');
+  if (result.replacedBlob !== undefined)
+    parts.log.error(
+      { event: 'file-replaced', sopInstanceUid: identity.sopInstanceUid },
+      'the file of an instance was gone or short; the same bytes came again and took its place',
+    );
   if (result.patientConflict !== undefined) {
-    parts.log.error({ event: 'patient-conflict', reason: result.patientConflict, studyInstanceUid: identity.studyInstanceUid, door: source.door, callingAeTitle: source.callingAeTitle },
-      'a PatientID stands for more than one person: the study was filed under a patient of its own');
+    parts.log.error(
+      {
+        event: 'patient-conflict',
+        reason: result.patientConflict,
+        studyInstanceUid: identity.studyInstanceUid,
+        door: source.door,
+        callingAeTitle: source.callingAeTitle,
+      },
+      'a PatientID stands for more than one person: the study was filed under a patient of its own',
+    );
     parts.onChange();
   }
   if (result.outcome !== 'quarantined') return;
-  parts.log.warn({ event: 'instance-quarantined', reason: result.reason, sopInstanceUid: identity.sopInstanceUid, studyInstanceUid: identity.studyInstanceUid, door: source.door, callingAeTitle: source.callingAeTitle });
+  parts.log.warn({
+    event: 'instance-quarantined',
+    reason: result.reason,
+    sopInstanceUid: identity.sopInstanceUid,
+    studyInstanceUid: identity.studyInstanceUid,
+    door: source.door,
+    callingAeTitle: source.callingAeTitle,
+  });
   if (result.keepBlob) parts.onChange();
 }
 
@@ -220,7 +271,11 @@ function assertWhole(source: IngestSource, bytes: number, digests: InstanceDiges
   const { expected } = source;
   const isOtherLength = expected?.bytes !== undefined && expected.bytes !== bytes;
   if (isOtherLength || (expected?.sha256 !== undefined && !expected.sha256.equals(digests.sha256))) {
-    throw new MeshError('DATA_LOSS', 'DIGEST_MISMATCH', 'The bytes that arrived are not the ones that were announced: their SHA-256 or their length differs. Fetch the object again.');
+    throw new MeshError(
+      'DATA_LOSS',
+      'DIGEST_MISMATCH',
+      'The bytes that arrived are not the ones that were announced: their SHA-256 or their length differs. Fetch the object again.',
+    );
   }
 }
 

@@ -80,7 +80,10 @@ export async function openStore(parts: StoreParts): Promise<Store> {
   const disk = parts.disk ?? systemDisk;
   const limits = { ...DEFAULT_STORE_LIMITS, ...parts.limits };
   const database = await openSqlite<StoreSchema>({
-    file: path.join(folder, 'archive.sqlite'), migrations: storeMigrations, readers: limits.readers, job: new URL('./store-jobs.ts', import.meta.url),
+    file: path.join(folder, 'archive.sqlite'),
+    migrations: storeMigrations,
+    readers: limits.readers,
+    job: new URL('./store-jobs.ts', import.meta.url),
   });
   try {
     const blobs = await openBlobFolder({ folder: path.join(folder, 'blobs'), random });
@@ -91,7 +94,18 @@ export async function openStore(parts: StoreParts): Promise<Store> {
     const commit = openGroupCommit({ database, clock });
     const settle = await openSettle({ database, clock, log, limits, onChange: feed.announce });
     let hasLeftovers = false;
-    const ingest = openIngest({ blobs, disk, staging: disk.isOfThisMachine === true ? openStaging() : undefined, space, commit, settle, limits, log, onChange: feed.announce, onLeftover: () => (hasLeftovers = true) });
+    const ingest = openIngest({
+      blobs,
+      disk,
+      staging: disk.isOfThisMachine === true ? openStaging() : undefined,
+      space,
+      commit,
+      settle,
+      limits,
+      log,
+      onChange: feed.announce,
+      onLeftover: () => (hasLeftovers = true),
+    });
     const idle = async (): Promise<void> => {
       await ingest.idle();
       await commit.idle();
@@ -116,7 +130,11 @@ export async function openStore(parts: StoreParts): Promise<Store> {
         const { isLow, freeBytes } = space.now();
         return { ...(await countRows(database)), freeBytes, readOnly: isLow };
       },
-      attention: async () => ({ patientConflicts: await countConflicts(database), lostFiles: await lostAndFound.count(), lostFolder: lostAndFound.folder }),
+      attention: async () => ({
+        patientConflicts: await countConflicts(database),
+        lostFiles: await lostAndFound.count(),
+        lostFolder: lostAndFound.folder,
+      }),
       idle,
       close: () => (closed ??= close()),
     };
@@ -128,13 +146,28 @@ export async function openStore(parts: StoreParts): Promise<Store> {
 
 async function countRows(database: Database<StoreSchema>): Promise<Pick<StoreUsage, 'studies' | 'instances' | 'bytes' | 'quarantined'>> {
   const [studies, quarantine] = await Promise.all([
-    database.read.selectFrom('study').select((of) => [of.fn.countAll<number>().as('studies'), of.fn.sum<number>('instance_count').as('instances'), of.fn.sum<number>('bytes').as('bytes')]).executeTakeFirstOrThrow(),
-    database.read.selectFrom('quarantine').select((of) => of.fn.countAll<number>().as('quarantined')).executeTakeFirstOrThrow(),
+    database.read
+      .selectFrom('study')
+      .select((of) => [
+        of.fn.countAll<number>().as('studies'),
+        of.fn.sum<number>('instance_count').as('instances'),
+        of.fn.sum<number>('bytes').as('bytes'),
+      ])
+      .executeTakeFirstOrThrow(),
+    database.read
+      .selectFrom('quarantine')
+      .select((of) => of.fn.countAll<number>().as('quarantined'))
+      .executeTakeFirstOrThrow(),
   ]);
   return { studies: studies.studies, instances: studies.instances ?? 0, bytes: studies.bytes ?? 0, quarantined: quarantine.quarantined };
 }
 
 async function countConflicts(database: Database<StoreSchema>): Promise<number> {
-  const { count } = await database.read.selectFrom('patient').select((of) => of.fn.countAll<number>().as('count')).where('sole_study_uid', '<>', '').where('patient_id', '<>', '').executeTakeFirstOrThrow();
+  const { count } = await database.read
+    .selectFrom('patient')
+    .select((of) => of.fn.countAll<number>().as('count'))
+    .where('sole_study_uid', '<>', '')
+    .where('patient_id', '<>', '')
+    .executeTakeFirstOrThrow();
   return count;
 }

@@ -72,8 +72,10 @@ function patients(query: StudyQuery): Condition[] {
   ];
   if (conditions.length === 0) return [];
   const matching = sql.join(conditions, sql` AND `);
-  return [sql<SqlBool>`y.pk IN (SELECT o.pk FROM patient e JOIN study o ON o.patient_pk = e.pk AND o.linked_patient_pk IS NULL WHERE ${matching}
-    UNION ALL SELECT o.pk FROM patient e JOIN study o ON o.linked_patient_pk = e.pk WHERE ${matching})`];
+  return [
+    sql<SqlBool>`y.pk IN (SELECT o.pk FROM patient e JOIN study o ON o.patient_pk = e.pk AND o.linked_patient_pk IS NULL WHERE ${matching}
+    UNION ALL SELECT o.pk FROM patient e JOIN study o ON o.linked_patient_pk = e.pk WHERE ${matching})`,
+  ];
 }
 
 /** Conditions over the alias s (series). */
@@ -98,12 +100,19 @@ export function instanceConditions(query: InstanceQuery): Condition[] {
 
 /** Limit and offset within their bounds. */
 export function pageOf(query: StudyQuery): { limit: number; offset: number } {
-  return { limit: Math.min(Math.max(Math.trunc(query.limit ?? DEFAULT_LIMIT), 0), MAX_LIMIT), offset: Math.max(Math.trunc(query.offset ?? 0), 0) };
+  return {
+    limit: Math.min(Math.max(Math.trunc(query.limit ?? DEFAULT_LIMIT), 0), MAX_LIMIT),
+    offset: Math.max(Math.trunc(query.offset ?? 0), 0),
+  };
 }
 
 function texts(column: string, wanted: string | undefined): Condition[] {
   if (wanted === undefined || wanted === '' || wanted === '*') return [];
-  return [/[*?]/.test(wanted) ? sql<SqlBool>`${sql.ref(column)} LIKE ${pattern(wanted)} ESCAPE '\\'` : sql<SqlBool>`${sql.ref(column)} = ${wanted}`];
+  return [
+    /[*?]/.test(wanted)
+      ? sql<SqlBool>`${sql.ref(column)} LIKE ${pattern(wanted)} ESCAPE '\\'`
+      : sql<SqlBool>`${sql.ref(column)} = ${wanted}`,
+  ];
 }
 
 function lists(column: string, wanted: readonly string[] | undefined): Condition[] {
@@ -117,7 +126,9 @@ function names(wanted: string | undefined): Condition[] {
   const trimmed = wanted?.trim().replace(/\^+$/, '') ?? '';
   if (trimmed === '' || trimmed === '*') return [];
   const like = pattern(trimmed);
-  const matches = ['e.name_alphabetic', 'e.name_ideographic', 'e.name_phonetic'].map((column) => sql<SqlBool>`rtrim(${sql.ref(column)}, '^') LIKE ${like} ESCAPE '\\'`);
+  const matches = ['e.name_alphabetic', 'e.name_ideographic', 'e.name_phonetic'].map(
+    (column) => sql<SqlBool>`rtrim(${sql.ref(column)}, '^') LIKE ${like} ESCAPE '\\'`,
+  );
   return [sql<SqlBool>`(${sql.join(matches, sql` OR `)})`];
 }
 
@@ -125,7 +136,10 @@ function names(wanted: string | undefined): Condition[] {
 function ranges(column: string, wanted: string | undefined): Condition[] {
   if (wanted === undefined || wanted === '' || wanted === '*' || wanted === '-') return [];
   const dash = wanted.indexOf('-');
-  if (dash === -1) return /^\d{8}$/.test(wanted) ? [sql<SqlBool>`${sql.ref(column)} = ${wanted}`] : [sql<SqlBool>`${sql.ref(column)} LIKE ${pattern(`${wanted}*`)} ESCAPE '\\'`];
+  if (dash === -1)
+    return /^\d{8}$/.test(wanted)
+      ? [sql<SqlBool>`${sql.ref(column)} = ${wanted}`]
+      : [sql<SqlBool>`${sql.ref(column)} LIKE ${pattern(`${wanted}*`)} ESCAPE '\\'`];
   const from = wanted.slice(0, dash);
   const to = wanted.slice(dash + 1);
   return [
@@ -145,5 +159,8 @@ function modalities(wanted: readonly string[] | undefined): Condition[] {
 
 /** DICOM wildcards as those of LIKE. */
 function pattern(wanted: string): string {
-  return wanted.replace(/[\\%_]/g, '\\$&').replaceAll('*', '%').replaceAll('?', '_');
+  return wanted
+    .replace(/[\\%_]/g, '\\$&')
+    .replaceAll('*', '%')
+    .replaceAll('?', '_');
 }

@@ -14,7 +14,10 @@ interface StudyRow {
  * Closes the version that was arriving (`settle`), or announces it unfinished and opens the next one (`incomplete`).
  * @returns whether there was anything to close.
  */
-export function advanceStudy(database: JobDatabase, step: { studyInstanceUid: string; how: 'settle' | 'incomplete'; nowEpochMs: number }): boolean {
+export function advanceStudy(
+  database: JobDatabase,
+  step: { studyInstanceUid: string; how: 'settle' | 'incomplete'; nowEpochMs: number },
+): boolean {
   const study = studyRow(database, step.studyInstanceUid);
   if (study === undefined || study.arriving === 0) return false;
   const { version } = study;
@@ -33,8 +36,12 @@ export function advanceStudy(database: JobDatabase, step: { studyInstanceUid: st
 
 /** Notes that the index acknowledged a version; the study counts as advertised when that is the newest whole one. */
 export function markAdvertised(database: JobDatabase, step: { studyInstanceUid: string; version: number }): void {
-  database.prepare('UPDATE study SET advertised_version = max(advertised_version, ?) WHERE study_instance_uid = ?').run(step.version, step.studyInstanceUid);
-  database.prepare(`UPDATE study SET state = 'advertised' WHERE study_instance_uid = ? AND arriving = 0 AND version = ?`).run(step.studyInstanceUid, step.version);
+  database
+    .prepare('UPDATE study SET advertised_version = max(advertised_version, ?) WHERE study_instance_uid = ?')
+    .run(step.version, step.studyInstanceUid);
+  database
+    .prepare(`UPDATE study SET state = 'advertised' WHERE study_instance_uid = ? AND arriving = 0 AND version = ?`)
+    .run(step.studyInstanceUid, step.version);
 }
 
 /** The same for many, in one transaction: the index acknowledges thousands a second after an outage. */
@@ -43,5 +50,7 @@ export function markAllAdvertised(database: JobDatabase, steps: readonly { study
 }
 
 function studyRow(database: JobDatabase, studyInstanceUid: string): StudyRow | undefined {
-  return database.prepare('SELECT pk, state, version, arriving, instance_count FROM study WHERE study_instance_uid = ?').get(studyInstanceUid) as StudyRow | undefined;
+  return database
+    .prepare('SELECT pk, state, version, arriving, instance_count FROM study WHERE study_instance_uid = ?')
+    .get(studyInstanceUid) as StudyRow | undefined;
 }

@@ -21,7 +21,7 @@ export function writeWholeFile(whole: WholeFile): void {
     try {
       const bytes = new Uint8Array(whole.memory, 0, whole.bytes);
       // A disk that is nearly full takes a part; the next call tells the reason.
-      for (let at = 0; at < bytes.length; ) at += fs.writeSync(file, bytes, at, bytes.length - at);
+      for (let at = 0; at < bytes.length;) at += fs.writeSync(file, bytes, at, bytes.length - at);
       fs.fdatasyncSync(file);
     } finally {
       fs.closeSync(file);

@@ -3,12 +3,15 @@ import type { Step } from './codec.ts';
 
 /** What a person is told for a reason that a holder gives; the holder's own words are not shown. */
 const SENTENCES: Readonly<Record<string, string>> = {
-  NO_CONSENT: 'There is no consent of the patient for this. Ask the patient; a clerk of this hospital records it (`meridian consent record`).',
+  NO_CONSENT:
+    'There is no consent of the patient for this. Ask the patient; a clerk of this hospital records it (`meridian consent record`).',
   CONSENT_EXPIRED: 'The consent of the patient has run out. Ask the patient for a new one; a clerk of this hospital records it.',
-  CONSENT_OUT_OF_SCOPE: 'The consent does not cover this study, this hospital or this purpose. A wider consent can be recorded at a hospital.',
+  CONSENT_OUT_OF_SCOPE:
+    'The consent does not cover this study, this hospital or this purpose. A wider consent can be recorded at a hospital.',
   CONSENT_REVOKED: 'The patient withdrew consent. Only a new consent, recorded at a hospital, opens the study again.',
   CONSENT_REFUSED: 'The patient refuses that this study is passed on. Only the patient can change that.',
-  CONSENT_STALE: 'The holder knows a newer statement of the patient than the one this request rests on: consent was changed or withdrawn. Ask the patient again.',
+  CONSENT_STALE:
+    'The holder knows a newer statement of the patient than the one this request rests on: consent was changed or withdrawn. Ask the patient again.',
   CONSENT_SCOPE: 'The consent does not cover this study, this hospital or this purpose. A wider consent can be recorded at a hospital.',
   CONSENT_SIGNATURE: 'The holder does not accept the signature of the consent. The hospital that recorded it has to record it again.',
   DENIED_BY_HOLDER: 'The hospital that holds the study does not release it to this one. Only its privacy officer can change that.',
@@ -20,7 +23,8 @@ const SENTENCES: Readonly<Record<string, string>> = {
   STUDY_NOT_HELD: 'The other hospital no longer holds this study.',
   TRANSFERS_BUSY: 'The other hospital is serving as many transfers as it can. Try again in a minute.',
   NODE_CLOSING: 'The node of the other hospital is being stopped. Try again later: what has arrived is kept.',
-  AUDIT_UNWRITABLE: 'The other hospital cannot write its audit log and releases nothing meanwhile. Its IT department has been told by its node.',
+  AUDIT_UNWRITABLE:
+    'The other hospital cannot write its audit log and releases nothing meanwhile. Its IT department has been told by its node.',
   CANCELLED: 'The transfer was cancelled.',
 };
 
@@ -37,5 +41,9 @@ export function errorOfClose(close: { readonly status: number; readonly reason: 
 
 /** A refusal for want of permission, in words that say who can change it; as CLOSE it travels to the asker. */
 export function refusal(reason: Reason): MeshError {
-  return new MeshError('PERMISSION_DENIED', reason, SENTENCES[reason] ?? `The holder refused the permission (${reason}). Ask again; if it lasts, IT must look at the node.`);
+  return new MeshError(
+    'PERMISSION_DENIED',
+    reason,
+    SENTENCES[reason] ?? `The holder refused the permission (${reason}). Ask again; if it lasts, IT must look at the node.`,
+  );
 }

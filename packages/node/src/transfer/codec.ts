@@ -18,7 +18,9 @@ export function decodeStep(frame: Uint8Array): Step | undefined {
   try {
     return readData(frame) ?? TransferFrame.decode(frame).step;
   } catch (cause) {
-    throw new MeshError('INVALID_ARGUMENT', 'FRAME_INVALID', 'The other hospital sent bytes that are no frames of this protocol.', { cause });
+    throw new MeshError('INVALID_ARGUMENT', 'FRAME_INVALID', 'The other hospital sent bytes that are no frames of this protocol.', {
+      cause,
+    });
   }
 }
 

@@ -92,7 +92,18 @@ async function transfer(request: FetchRequest, stream: PeerStream, startedAtMs: 
   const version = Number(opened.manifest.version);
   const { jti, cst } = readGrant(request.grant);
   const { consentId, validUntilEpochMs } = readConsent(cst.statement);
-  await store.fetched.begin({ studyInstanceUid, holderNode: request.holderNode, manifest: opened.signed.payload, manifestSha256: opened.digest, version, expected: list, consentHash: request.consentHash, consentId, validUntilEpochMs, localPatientPk: request.localPatientPk });
+  await store.fetched.begin({
+    studyInstanceUid,
+    holderNode: request.holderNode,
+    manifest: opened.signed.payload,
+    manifestSha256: opened.digest,
+    version,
+    expected: list,
+    consentHash: request.consentHash,
+    consentId,
+    validUntilEpochMs,
+    localPatientPk: request.localPatientPk,
+  });
 
   const missing = await store.fetched.missing(studyInstanceUid);
   const counters: TransferLog = { instancesAsked: 0, instancesVerified: 0, bytesReceived: 0, bytesVerified: 0, digestMismatches: 0 };
@@ -104,7 +115,12 @@ async function transfer(request: FetchRequest, stream: PeerStream, startedAtMs: 
     log: counters,
     begin: (entry) => store.ingest.begin({ ...sourceOf(request, entry), provenance }),
     onVerified: (entry) => {
-      request.log.debug({ event: 'transfer.instance-verified', study: studyInstanceUid, sop: entry.sopInstanceUid, bytes: Number(entry.bytes) });
+      request.log.debug({
+        event: 'transfer.instance-verified',
+        study: studyInstanceUid,
+        sop: entry.sopInstanceUid,
+        bytes: Number(entry.bytes),
+      });
       progress.verified(entry);
     },
   });
@@ -123,8 +139,27 @@ async function transfer(request: FetchRequest, stream: PeerStream, startedAtMs: 
   await logReceipt(request, { counters, version, resumedInstances, failure });
   if (failure !== undefined) throw failure;
   await store.fetched.complete(studyInstanceUid);
-  stream.send(encodeStep({ $case: 'receipt', value: { studyInstanceUid, manifestVersion: BigInt(version), instancesVerified: counters.instancesVerified, bytesReceived: BigInt(counters.bytesReceived), instancesHeldBefore: resumedInstances } }));
-  return { instances: list.instances.length, bytes: Number(opened.manifest.totalBytes), resumedInstances, digestMismatches: counters.digestMismatches, firstImageMs: progress.firstImageMs(), manifestVersion: version, transferLog: counters };
+  stream.send(
+    encodeStep({
+      $case: 'receipt',
+      value: {
+        studyInstanceUid,
+        manifestVersion: BigInt(version),
+        instancesVerified: counters.instancesVerified,
+        bytesReceived: BigInt(counters.bytesReceived),
+        instancesHeldBefore: resumedInstances,
+      },
+    }),
+  );
+  return {
+    instances: list.instances.length,
+    bytes: Number(opened.manifest.totalBytes),
+    resumedInstances,
+    digestMismatches: counters.digestMismatches,
+    firstImageMs: progress.firstImageMs(),
+    manifestVersion: version,
+    transferLog: counters,
+  };
 }
 
 /** The holder's steps one by one; CLOSE and an early end are thrown. */
@@ -135,7 +170,12 @@ function readSteps(stream: PeerStream): Steps {
   return async () => {
     for (;;) {
       const frame = await frames.next();
-      if (frame.done === true) throw new MeshError('UNAVAILABLE', 'PEER_GONE', 'The other hospital ended the transfer early. Try again: what has arrived is kept.');
+      if (frame.done === true)
+        throw new MeshError(
+          'UNAVAILABLE',
+          'PEER_GONE',
+          'The other hospital ended the transfer early. Try again: what has arrived is kept.',
+        );
       const step = decodeStep(frame.value);
       if (step?.$case === 'close') throw errorOfClose(step.value);
       if (step !== undefined) return step;
@@ -143,20 +183,32 @@ function readSteps(stream: PeerStream): Steps {
   };
 }
 
-async function readAccept(request: FetchRequest, steps: Steps): Promise<{ opened: OpenManifest & { signed: SignedObject }; windowBytes: number }> {
+async function readAccept(
+  request: FetchRequest,
+  steps: Steps,
+): Promise<{ opened: OpenManifest & { signed: SignedObject }; windowBytes: number }> {
   const step = await steps();
-  if (step.$case !== 'accept' || step.value.coding !== 'identity' || step.value.windowBytes < BigInt(MIN_WINDOW_BYTES)) throw misbehaved('it did not accept as the protocol says');
+  if (step.$case !== 'accept' || step.value.coding !== 'identity' || step.value.windowBytes < BigInt(MIN_WINDOW_BYTES))
+    throw misbehaved('it did not accept as the protocol says');
   const signed = step.value.manifest;
   if (signed === undefined) throw misbehaved('it sent no manifest');
   const opened = openManifest(signed, request.holderKeys);
   const granted = openManifest(request.manifest, request.holderKeys).manifest;
   const { manifest } = opened;
-  if (manifest.studyInstanceUid !== request.studyInstanceUid || manifest.custodianNode !== request.holderNode) throw misbehaved('it sent the manifest of another study');
+  if (manifest.studyInstanceUid !== request.studyInstanceUid || manifest.custodianNode !== request.holderNode)
+    throw misbehaved('it sent the manifest of another study');
   if (manifest.version < granted.version) throw misbehaved('it sent an older version of the study than it had announced');
   if (manifest.status === ManifestStatus.MANIFEST_STATUS_DELETED || manifest.status === ManifestStatus.MANIFEST_STATUS_REJECTED) {
-    throw new MeshError('FAILED_PRECONDITION', 'STUDY_WITHDRAWN', 'The hospital that holds this study has withdrawn it. Ask its radiology department.');
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'STUDY_WITHDRAWN',
+      'The hospital that holds this study has withdrawn it. Ask its radiology department.',
+    );
   }
-  return { opened: { ...opened, signed }, windowBytes: Number(step.value.windowBytes < BigInt(WINDOW_BYTES) ? step.value.windowBytes : WINDOW_BYTES) };
+  return {
+    opened: { ...opened, signed },
+    windowBytes: Number(step.value.windowBytes < BigInt(WINDOW_BYTES) ? step.value.windowBytes : WINDOW_BYTES),
+  };
 }
 
 async function readList(stream: PeerStream, steps: Steps, opened: OpenManifest): Promise<InstanceList> {
@@ -174,7 +226,12 @@ async function readList(stream: PeerStream, steps: Steps, opened: OpenManifest):
   }
 }
 
-async function receiveAll(stream: PeerStream, steps: Steps, window: ReceiveWindow, renewal: { failure(): MeshError | undefined }): Promise<void> {
+async function receiveAll(
+  stream: PeerStream,
+  steps: Steps,
+  window: ReceiveWindow,
+  renewal: { failure(): MeshError | undefined },
+): Promise<void> {
   while (!window.finished) {
     for (const get of window.take()) if (!stream.send(encodeStep({ $case: 'get', value: get }))) await stream.drained();
     if (!window.awaiting) {
@@ -195,17 +252,29 @@ function sourceOf(request: FetchRequest, entry: InstanceEntry): Omit<PeerIngestS
     transferSyntaxUid: entry.transferSyntaxUid,
     // A patient id without issuer is the sending hospital's, never ours.
     assigningAuthority: request.holderNode,
-    expected: { sopClassUid: entry.sopClassUid, sopInstanceUid: entry.sopInstanceUid, studyInstanceUid: request.studyInstanceUid, sha256: entry.sha256, bytes: Number(entry.bytes) },
+    expected: {
+      sopClassUid: entry.sopClassUid,
+      sopInstanceUid: entry.sopInstanceUid,
+      studyInstanceUid: request.studyInstanceUid,
+      sha256: entry.sha256,
+      bytes: Number(entry.bytes),
+    },
   };
 }
 
-function trackProgress(request: FetchRequest, list: InstanceList, missing: readonly InstanceEntry[], startedAtMs: number): { verified(entry: InstanceEntry): void; firstImageMs(): number | undefined } {
+function trackProgress(
+  request: FetchRequest,
+  list: InstanceList,
+  missing: readonly InstanceEntry[],
+  startedAtMs: number,
+): { verified(entry: InstanceEntry): void; firstImageMs(): number | undefined } {
   const bytesOf = (entries: readonly InstanceEntry[]): number => entries.reduce((sum, entry) => sum + Number(entry.bytes), 0);
   const bytesTotal = bytesOf(list.instances);
   let instancesVerified = list.instances.length - missing.length;
   let bytesVerified = bytesTotal - bytesOf(missing);
   let firstImageMs: number | undefined;
-  const tell = (): void => request.onProgress({ instancesVerified, instancesTotal: list.instances.length, bytesVerified, bytesTotal, firstImageMs });
+  const tell = (): void =>
+    request.onProgress({ instancesVerified, instancesTotal: list.instances.length, bytesVerified, bytesTotal, firstImageMs });
   tell();
   return {
     verified(entry) {
@@ -218,7 +287,10 @@ function trackProgress(request: FetchRequest, list: InstanceList, missing: reado
   };
 }
 
-async function logReceipt(request: FetchRequest, outcome: { counters: TransferLog; version: number; resumedInstances: number; failure: MeshError | undefined }): Promise<void> {
+async function logReceipt(
+  request: FetchRequest,
+  outcome: { counters: TransferLog; version: number; resumedInstances: number; failure: MeshError | undefined },
+): Promise<void> {
   const { counters, failure } = outcome;
   const { jti, sub } = readGrant(request.grant);
   await request.audit.append({
@@ -230,10 +302,20 @@ async function logReceipt(request: FetchRequest, outcome: { counters: TransferLo
     bytes: counters.bytesVerified,
     instances: counters.instancesVerified,
     ...(failure === undefined ? {} : { reason: failure.reason }),
-    detail: { consent: request.consentHash, manifestVersion: outcome.version, resumedInstances: outcome.resumedInstances, instancesAsked: counters.instancesAsked, digestMismatches: counters.digestMismatches },
+    detail: {
+      consent: request.consentHash,
+      manifestVersion: outcome.version,
+      resumedInstances: outcome.resumedInstances,
+      instancesAsked: counters.instancesAsked,
+      digestMismatches: counters.digestMismatches,
+    },
   });
 }
 
 function misbehaved(what: string): MeshError {
-  return new MeshError('DATA_LOSS', 'PEER_PROTOCOL', `The other hospital's node misbehaved: ${what}. Nothing wrong was stored; its IT department must look at it.`);
+  return new MeshError(
+    'DATA_LOSS',
+    'PEER_PROTOCOL',
+    `The other hospital's node misbehaved: ${what}. Nothing wrong was stored; its IT department must look at it.`,
+  );
 }

@@ -67,7 +67,13 @@ export interface PeerIngestSource {
   readonly door: 'peer';
   readonly transferSyntaxUid: string;
   readonly assigningAuthority: string;
-  readonly expected: { readonly sopClassUid: string; readonly sopInstanceUid: string; readonly studyInstanceUid: string; readonly sha256: Buffer; readonly bytes: number };
+  readonly expected: {
+    readonly sopClassUid: string;
+    readonly sopInstanceUid: string;
+    readonly studyInstanceUid: string;
+    readonly sha256: Buffer;
+    readonly bytes: number;
+  };
   readonly provenance: { readonly holderNode: NodeId; readonly manifestSha256: Buffer; readonly jti: string; readonly consentHash: string };
 }
 

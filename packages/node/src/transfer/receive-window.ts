@@ -110,7 +110,12 @@ export function openReceiveWindow(parts: {
   async function store(incoming: Incoming, sink: PeerInstanceSink): Promise<void> {
     try {
       const { outcome } = await sink.end();
-      if (outcome === 'quarantined') throw new MeshError('FAILED_PRECONDITION', 'INSTANCE_CONFLICT', 'This hospital already holds another object under the same SOP Instance UID. It was set aside; somebody must look at it in the quarantine list.');
+      if (outcome === 'quarantined')
+        throw new MeshError(
+          'FAILED_PRECONDITION',
+          'INSTANCE_CONFLICT',
+          'This hospital already holds another object under the same SOP Instance UID. It was set aside; somebody must look at it in the quarantine list.',
+        );
       settle(incoming, undefined);
     } catch (thrown) {
       settle(incoming, asMeshError(thrown));
@@ -126,7 +131,12 @@ export function openReceiveWindow(parts: {
         const length = Math.min(MAX_GET_BYTES, windowBytes, incoming.bytes - incoming.askedBytes);
         if (outstandingBytes > 0 && outstandingBytes + length > windowBytes) return gets;
         const requestId = nextRequestId++;
-        gets.push({ requestId, sopInstanceUid: incoming.entry.sopInstanceUid, offset: BigInt(incoming.askedBytes), length: BigInt(length) });
+        gets.push({
+          requestId,
+          sopInstanceUid: incoming.entry.sopInstanceUid,
+          offset: BigInt(incoming.askedBytes),
+          length: BigInt(length),
+        });
         outstanding.push({ incoming, requestId, bytes: length, receivedBytes: 0 });
         outstandingBytes += length;
         incoming.askedBytes += length;
@@ -136,11 +146,17 @@ export function openReceiveWindow(parts: {
     async receive({ requestId, bytes, last, failedReason }) {
       const oldest = outstanding[0];
       if (oldest === undefined || oldest.requestId !== requestId) throw misbehaved('DATA_UNASKED', 'it answered what was not asked');
-      if (failedReason !== '') throw new MeshError('NOT_FOUND', 'INSTANCE_UNAVAILABLE', 'The other hospital can no longer send an object that its list names. Ask it for the history again.');
+      if (failedReason !== '')
+        throw new MeshError(
+          'NOT_FOUND',
+          'INSTANCE_UNAVAILABLE',
+          'The other hospital can no longer send an object that its list names. Ask it for the history again.',
+        );
       const { incoming } = oldest;
       oldest.receivedBytes += bytes.length;
       const complete = oldest.receivedBytes === oldest.bytes;
-      if (bytes.length > MAX_DATA_BYTES || oldest.receivedBytes > oldest.bytes || last !== complete) throw misbehaved('DATA_LENGTH', 'it sent another number of bytes than it announced');
+      if (bytes.length > MAX_DATA_BYTES || oldest.receivedBytes > oldest.bytes || last !== complete)
+        throw misbehaved('DATA_LENGTH', 'it sent another number of bytes than it announced');
       if (!last && bytes.length < MIN_DATA_BYTES) throw misbehaved('DATA_DRIP', 'it sent its bytes in needlessly small pieces');
       log.bytesReceived += bytes.length;
       incoming.receivedBytes += bytes.length;
@@ -165,18 +181,29 @@ export function openReceiveWindow(parts: {
       if (failure !== undefined) throw failure;
     },
     async abort() {
-      await Promise.all([...active].map(async (incoming) => {
-        if (incoming.receivedBytes < incoming.bytes) await incoming.sink?.abort();
-      }));
+      await Promise.all(
+        [...active].map(async (incoming) => {
+          if (incoming.receivedBytes < incoming.bytes) await incoming.sink?.abort();
+        }),
+      );
       await Promise.all(storing);
     },
   };
 }
 
 function misbehaved(reason: 'DATA_UNASKED' | 'DATA_LENGTH' | 'DATA_DRIP', what: string): MeshError {
-  return new MeshError('DATA_LOSS', reason, `The other hospital's node misbehaved: ${what}. Nothing wrong was stored; its IT department must look at it.`);
+  return new MeshError(
+    'DATA_LOSS',
+    reason,
+    `The other hospital's node misbehaved: ${what}. Nothing wrong was stored; its IT department must look at it.`,
+  );
 }
 
 function mismatch(cause: MeshError): MeshError {
-  return new MeshError('DATA_LOSS', 'DIGEST_MISMATCH', 'The other hospital sent an object that is not the one it signed for, twice. Nothing wrong was stored; its IT department must check its disks.', { cause });
+  return new MeshError(
+    'DATA_LOSS',
+    'DIGEST_MISMATCH',
+    'The other hospital sent an object that is not the one it signed for, twice. Nothing wrong was stored; its IT department must check its disks.',
+    { cause },
+  );
 }

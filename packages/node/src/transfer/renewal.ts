@@ -13,7 +13,10 @@ export interface Renewal {
 }
 
 /** Asks for a new grant at four fifths of the life of the one before, and sends it to the holder. */
-export function keepRenewed(request: { readonly grant: string; readonly renewGrant: (signal: AbortSignal) => Promise<string>; readonly clock: Clock }, stream: PeerStream): Renewal {
+export function keepRenewed(
+  request: { readonly grant: string; readonly renewGrant: (signal: AbortSignal) => Promise<string>; readonly clock: Clock },
+  stream: PeerStream,
+): Renewal {
   const stopped = new AbortController();
   let refused: MeshError | undefined;
   let timer: { cancel(): void };

@@ -59,7 +59,11 @@ export function openServeQueue<Row extends ServedInstance>(rows: ReadonlyMap<str
       const failedReason = row === undefined ? 'INSTANCE_UNKNOWN' : range === undefined ? 'RANGE_INVALID' : undefined;
       askedBytes += range?.length ?? 0;
       if (askedBytes > WINDOW_BYTES || queue.length >= MAX_PENDING_GETS) {
-        throw new MeshError('RESOURCE_EXHAUSTED', 'WINDOW_EXCEEDED', `More was asked for at once than the ${WINDOW_BYTES} bytes that were allowed.`);
+        throw new MeshError(
+          'RESOURCE_EXHAUSTED',
+          'WINDOW_EXCEEDED',
+          `More was asked for at once than the ${WINDOW_BYTES} bytes that were allowed.`,
+        );
       }
       queue.push({ requestId, row, offset: range?.offset ?? 0, length: range?.length ?? 0, failedReason, cancelled: false });
     },
@@ -81,7 +85,12 @@ export function openServeQueue<Row extends ServedInstance>(rows: ReadonlyMap<str
       let next = get.ahead?.bytes;
       while (next !== undefined) {
         const bytes = await next;
-        if (bytes.length !== Math.min(READ_BYTES, end - at)) throw new MeshError('DATA_LOSS', 'STORED_OBJECT_SHORT', 'A stored object is shorter than its record says. The node has to check its disk.');
+        if (bytes.length !== Math.min(READ_BYTES, end - at))
+          throw new MeshError(
+            'DATA_LOSS',
+            'STORED_OBJECT_SHORT',
+            'A stored object is shorter than its record says. The node has to check its disk.',
+          );
         at += bytes.length;
         next = at < end ? read(row, at, Math.min(READ_BYTES, end - at)) : undefined;
         yield bytes;

@@ -47,7 +47,9 @@ export class ServeSession<Row extends ServedInstance> {
 
   /** Serves until the asker is done, or either side ends it. Never throws. */
   async run(): Promise<void> {
-    const hello = this.parts.clock.after(HELLO_TIMEOUT_MS, () => this.end(new MeshError('DEADLINE_EXCEEDED', 'HELLO_MISSING', 'The first frame must be HELLO with a grant.')));
+    const hello = this.parts.clock.after(HELLO_TIMEOUT_MS, () =>
+      this.end(new MeshError('DEADLINE_EXCEEDED', 'HELLO_MISSING', 'The first frame must be HELLO with a grant.')),
+    );
     let sending: Promise<void> | undefined;
     try {
       for await (const frame of this.stream.messages()) {
@@ -79,7 +81,13 @@ export class ServeSession<Row extends ServedInstance> {
     this.wake?.();
     if (error === undefined) return;
     const { log } = this.parts;
-    log[error.code === 'INTERNAL' ? 'error' : 'warn']({ event: this.accepted === undefined ? 'transfer.refused' : 'transfer.ended', study: this.studyInstanceUid, nodeId: this.stream.remote.nodeId, reason: error.reason, ...(error.code === 'INTERNAL' ? { err: error.cause ?? error } : {}) });
+    log[error.code === 'INTERNAL' ? 'error' : 'warn']({
+      event: this.accepted === undefined ? 'transfer.refused' : 'transfer.ended',
+      study: this.studyInstanceUid,
+      nodeId: this.stream.remote.nodeId,
+      reason: error.reason,
+      ...(error.code === 'INTERNAL' ? { err: error.cause ?? error } : {}),
+    });
     if (this.stream.closed.aborted) return;
     try {
       this.stream.send(encodeStep(closeStep(error)));
@@ -99,8 +107,26 @@ export class ServeSession<Row extends ServedInstance> {
     this.list = advertised.list;
     this.queue = openServeQueue(new Map(rows.map((row) => [row.sopInstanceUid, row])), this.parts.store);
     // Logged before release, durably: a log that cannot be written releases nothing.
-    await this.audit({ type: 'RELEASE', instances: manifest.instanceCount, bytes: Number(manifest.totalBytes), detail: { step: 'begin', manifestVersion: Number(manifest.version), manifestSha256: manifestDigest(advertised.signed.payload).toString('hex') } });
-    await this.put({ $case: 'accept', value: { manifest: advertised.signed, coding: 'identity', windowBytes: BigInt(WINDOW_BYTES), dataAddresses: [], dataToken: Buffer.alloc(0) } });
+    await this.audit({
+      type: 'RELEASE',
+      instances: manifest.instanceCount,
+      bytes: Number(manifest.totalBytes),
+      detail: {
+        step: 'begin',
+        manifestVersion: Number(manifest.version),
+        manifestSha256: manifestDigest(advertised.signed.payload).toString('hex'),
+      },
+    });
+    await this.put({
+      $case: 'accept',
+      value: {
+        manifest: advertised.signed,
+        coding: 'identity',
+        windowBytes: BigInt(WINDOW_BYTES),
+        dataAddresses: [],
+        dataToken: Buffer.alloc(0),
+      },
+    });
   }
 
   /** Asks for the holder's decision; a statement that arrives meanwhile makes it ask again. */
@@ -119,9 +145,20 @@ export class ServeSession<Row extends ServedInstance> {
 
   private async deny(check: Extract<GrantCheck, { allow: false }>, study: StudyInstanceUid): Promise<never> {
     // A stale consent is most often one that was withdrawn: the asker is told which.
-    const reason = check.reason === 'CONSENT_STALE' && check.detail === 'revoked' ? 'CONSENT_REVOKED' : check.reason === 'CONSENT_STALE' && check.detail === 'refused' ? 'CONSENT_REFUSED' : check.reason;
+    const reason =
+      check.reason === 'CONSENT_STALE' && check.detail === 'revoked'
+        ? 'CONSENT_REVOKED'
+        : check.reason === 'CONSENT_STALE' && check.detail === 'refused'
+          ? 'CONSENT_REFUSED'
+          : check.reason;
     const { grant } = check;
-    await this.parts.audit.append({ type: 'DENY', study, peer: this.stream.remote.nodeId, reason, ...(grant === undefined ? {} : { jti: grant.jti, subject: grant.sub }) });
+    await this.parts.audit.append({
+      type: 'DENY',
+      study,
+      peer: this.stream.remote.nodeId,
+      reason,
+      ...(grant === undefined ? {} : { jti: grant.jti, subject: grant.sub }),
+    });
     throw refusal(reason);
   }
 
@@ -152,7 +189,12 @@ export class ServeSession<Row extends ServedInstance> {
   }
 
   private async settle(receipt: TransferReceipt): Promise<void> {
-    await this.audit({ type: 'RELEASE', bytes: this.bytesSent, instances: receipt.instancesVerified, detail: { step: 'receipt', instancesHeldBefore: receipt.instancesHeldBefore } });
+    await this.audit({
+      type: 'RELEASE',
+      bytes: this.bytesSent,
+      instances: receipt.instancesVerified,
+      detail: { step: 'receipt', instancesHeldBefore: receipt.instancesHeldBefore },
+    });
     this.ended ??= 'RECEIPT';
     this.wake?.();
     await this.stream.close();
@@ -180,7 +222,10 @@ export class ServeSession<Row extends ServedInstance> {
   private async sendList(): Promise<void> {
     const list = this.list ?? Buffer.alloc(0);
     for (let at = 0; at === 0 || at < list.length; at += LIST_PIECE_BYTES) {
-      await this.put({ $case: 'list', value: { piece: list.subarray(at, at + LIST_PIECE_BYTES), last: at + LIST_PIECE_BYTES >= list.length } });
+      await this.put({
+        $case: 'list',
+        value: { piece: list.subarray(at, at + LIST_PIECE_BYTES), last: at + LIST_PIECE_BYTES >= list.length },
+      });
     }
   }
 
@@ -188,7 +233,8 @@ export class ServeSession<Row extends ServedInstance> {
     const { requestId } = get;
     try {
       if (get.cancelled) return;
-      if (get.failedReason !== undefined) return await this.put({ $case: 'data', value: { requestId, bytes: Buffer.alloc(0), last: true, failedReason: get.failedReason } });
+      if (get.failedReason !== undefined)
+        return await this.put({ $case: 'data', value: { requestId, bytes: Buffer.alloc(0), last: true, failedReason: get.failedReason } });
       if (get.length === 0) return await this.putBytes(requestId, Buffer.alloc(0), true);
       let rest = get.length;
       for await (const bytes of this.queue!.reads(get)) {
@@ -200,7 +246,13 @@ export class ServeSession<Row extends ServedInstance> {
         }
       }
       if (get.offset + get.length === get.row?.bytes) this.instancesSent += 1;
-      this.parts.log.debug({ event: 'transfer.instance-sent', study: this.studyInstanceUid, sop: get.row?.sopInstanceUid, offset: get.offset, bytes: get.length });
+      this.parts.log.debug({
+        event: 'transfer.instance-sent',
+        study: this.studyInstanceUid,
+        sop: get.row?.sopInstanceUid,
+        offset: get.offset,
+        bytes: get.length,
+      });
     } finally {
       this.queue?.done(get);
     }
@@ -219,15 +271,34 @@ export class ServeSession<Row extends ServedInstance> {
     if (this.ended === undefined && !this.stream.send(encodeStep(step))) await this.stream.drained();
   }
 
-  private async audit(event: { type: 'RELEASE'; bytes?: number; instances?: number; reason?: string; detail: Record<string, string | number> }): Promise<void> {
+  private async audit(event: {
+    type: 'RELEASE';
+    bytes?: number;
+    instances?: number;
+    reason?: string;
+    detail: Record<string, string | number>;
+  }): Promise<void> {
     const { grant, consent } = this.accepted!;
-    await this.parts.audit.append({ ...event, jti: grant.jti, study: this.studyInstanceUid!, peer: grant.azp, subject: grant.sub, detail: { ...event.detail, purpose: grant.pou, consent: consent.hash } });
+    await this.parts.audit.append({
+      ...event,
+      jti: grant.jti,
+      study: this.studyInstanceUid!,
+      peer: grant.azp,
+      subject: grant.sub,
+      detail: { ...event.detail, purpose: grant.pou, consent: consent.hash },
+    });
   }
 
   private async logEnd(): Promise<void> {
     if (this.accepted === undefined || this.ended === 'RECEIPT') return;
     try {
-      await this.audit({ type: 'RELEASE', reason: this.ended ?? 'ASKER_GONE', bytes: this.bytesSent, instances: this.instancesSent, detail: { step: 'end' } });
+      await this.audit({
+        type: 'RELEASE',
+        reason: this.ended ?? 'ASKER_GONE',
+        bytes: this.bytesSent,
+        instances: this.instancesSent,
+        detail: { step: 'end' },
+      });
     } catch (thrown) {
       // The release itself stands in the log; that it ended early is told by the missing receipt as well.
       this.parts.log.error({ event: 'transfer.audit-failed', err: thrown });

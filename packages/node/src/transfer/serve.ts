@@ -5,7 +5,14 @@ import type { PeerStream } from '../peer/peer-host.ts';
 import { openByteBudget } from './byte-budget.ts';
 import { closeStep, refusal } from './close-reason.ts';
 import { encodeStep } from './codec.ts';
-import { ASKER_IDLE_TIMEOUT_MS, HELLO_TIMEOUT_MS, MAX_ASKER_FRAME_BYTES, MAX_SERVED, MAX_SESSIONS_PER_NODE, TRANSFER_PROTOCOL } from './limits.ts';
+import {
+  ASKER_IDLE_TIMEOUT_MS,
+  HELLO_TIMEOUT_MS,
+  MAX_ASKER_FRAME_BYTES,
+  MAX_SERVED,
+  MAX_SESSIONS_PER_NODE,
+  TRANSFER_PROTOCOL,
+} from './limits.ts';
 import type { ServedInstance } from './ports.ts';
 import type { ServeParts } from './serve-parts.ts';
 import { ServeSession, transfersBusy } from './serve-session.ts';
@@ -43,7 +50,8 @@ export async function serveTransfers<Row extends ServedInstance>(parts: ServePar
   let closing = false;
 
   /** Whoever has not shown a grant takes no place of those who have. */
-  const hasPlace = (): boolean => [...sessions.keys()].filter((session) => session.accepted !== undefined && !session.isOver).length < maxServed;
+  const hasPlace = (): boolean =>
+    [...sessions.keys()].filter((session) => session.accepted !== undefined && !session.isOver).length < maxServed;
 
   /** The dialer speaks first: what it says is read, then the refusal is told. */
   async function refuse(stream: PeerStream): Promise<void> {
@@ -91,7 +99,10 @@ export async function serveTransfers<Row extends ServedInstance>(parts: ServePar
   };
 }
 
-function reasonToEnd(session: ServeSession<ServedInstance>, withdrawn: ConsentStatement | ((transfer: RunningTransfer) => boolean)): 'CONSENT_REVOKED' | 'CONSENT_REFUSED' | 'DENIED_BY_HOLDER' | undefined {
+function reasonToEnd(
+  session: ServeSession<ServedInstance>,
+  withdrawn: ConsentStatement | ((transfer: RunningTransfer) => boolean),
+): 'CONSENT_REVOKED' | 'CONSENT_REFUSED' | 'DENIED_BY_HOLDER' | undefined {
   const consent = session.accepted?.consent;
   const transfer = viewOf(session);
   if (consent === undefined || transfer === undefined) return undefined;
@@ -105,5 +116,13 @@ function reasonToEnd(session: ServeSession<ServedInstance>, withdrawn: ConsentSt
 function viewOf(session: ServeSession<ServedInstance>): RunningTransfer | undefined {
   if (session.isOver || session.accepted === undefined || session.studyInstanceUid === undefined) return undefined;
   const { grant, consent } = session.accepted;
-  return { askingNode: grant.azp, peerId: session.stream.remote.peerId, studyInstanceUid: session.studyInstanceUid, jti: grant.jti, consentHash: consent.hash, consentId: consent.consentId, bytesSent: session.bytesSent };
+  return {
+    askingNode: grant.azp,
+    peerId: session.stream.remote.peerId,
+    studyInstanceUid: session.studyInstanceUid,
+    jti: grant.jti,
+    consentHash: consent.hash,
+    consentId: consent.consentId,
+    bytesSent: session.bytesSent,
+  };
 }

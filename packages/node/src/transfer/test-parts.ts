@@ -132,7 +132,8 @@ export function makeFetchStore(durable = new Map<string, Buffer>()): TestFetchSt
           async end() {
             await setImmediate();
             const sha256 = hash.digest();
-            if (bytes !== source.expected.bytes || !sha256.equals(source.expected.sha256)) throw new MeshError('DATA_LOSS', 'DIGEST_MISMATCH', 'other bytes');
+            if (bytes !== source.expected.bytes || !sha256.equals(source.expected.sha256))
+              throw new MeshError('DATA_LOSS', 'DIGEST_MISMATCH', 'other bytes');
             durable.set(source.expected.sopInstanceUid, sha256);
             return { outcome: 'stored' };
           },
@@ -144,7 +145,8 @@ export function makeFetchStore(durable = new Map<string, Buffer>()): TestFetchSt
       async begin(copy) {
         expected.set(copy.studyInstanceUid, copy.expected.instances);
       },
-      missing: async (study) => (expected.get(study) ?? []).filter((entry) => durable.get(entry.sopInstanceUid)?.equals(entry.sha256) !== true),
+      missing: async (study) =>
+        (expected.get(study) ?? []).filter((entry) => durable.get(entry.sopInstanceUid)?.equals(entry.sha256) !== true),
       async complete(study) {
         completed.push(study);
       },
@@ -167,7 +169,20 @@ export function makeConsent(network: TestNetwork, holder: TestMember, asker: Tes
   const seen = new Map<string, string>();
   let jti = 0;
   const state = (status: ConsentStatement['status'], seq: number): ConsentStatement => {
-    const claims = { writer: asker.nodeId, seq, consentId: 'c-1', patientKeys: [PATIENT_KEY], status, provision: { grantee: { kind: 'any-treating' as const }, purposes: ['TREAT' as const] }, issuedAtEpochMs: clock.now() - 1000, validFromEpochMs: clock.now() - 1000, validUntilEpochMs: clock.now() + 3_600_000, basis: 'operator-recorded' as const, clerk: 'clerk', causes: [] };
+    const claims = {
+      writer: asker.nodeId,
+      seq,
+      consentId: 'c-1',
+      patientKeys: [PATIENT_KEY],
+      status,
+      provision: { grantee: { kind: 'any-treating' as const }, purposes: ['TREAT' as const] },
+      issuedAtEpochMs: clock.now() - 1000,
+      validFromEpochMs: clock.now() - 1000,
+      validUntilEpochMs: clock.now() + 3_600_000,
+      basis: 'operator-recorded' as const,
+      clerk: 'clerk',
+      causes: [],
+    };
     return openConsent(signConsent(claims, asker.signingKey), [asker.signingKey.publicKey]);
   };
   const consent = state('active', 1);
@@ -175,7 +190,13 @@ export function makeConsent(network: TestNetwork, holder: TestMember, asker: Tes
     consent,
     judge: {
       async decide(compact, { livePeerId, studyUid }) {
-        const list = buildTrustList({ entries: network.entries.values(), seq: 1, nowEpochMs: clock.now(), key: indexKey, indexSigningKeys: [indexKey.publicKey] });
+        const list = buildTrustList({
+          entries: network.entries.values(),
+          seq: 1,
+          nowEpochMs: clock.now(),
+          key: indexKey,
+          indexSigningKeys: [indexKey.publicKey],
+        });
         const trust = verifyTrustList(list, [indexKey.publicKey], clock.now());
         const check = checkGrant({
           compact,
@@ -199,8 +220,21 @@ export function makeConsent(network: TestNetwork, holder: TestMember, asker: Tes
       jti += 1;
       return signGrant(
         {
-          iss: 'index', sub: 'doctor', role: 'radiologist', aud: holder.nodeId, azp: asker.nodeId, cnf: { peerId: asker.host.peerId }, studies: [STUDY_UID], pou: 'TREAT',
-          cst: { hash: consent.hash, seq: consent.seq, statement: consent.compact }, bytes: 10_000_000_000, iat: nowS, nbf: nowS, exp: nowS + 300, jti: `jti-${jti}`, ...changes,
+          iss: 'index',
+          sub: 'doctor',
+          role: 'radiologist',
+          aud: holder.nodeId,
+          azp: asker.nodeId,
+          cnf: { peerId: asker.host.peerId },
+          studies: [STUDY_UID],
+          pou: 'TREAT',
+          cst: { hash: consent.hash, seq: consent.seq, statement: consent.compact },
+          bytes: 10_000_000_000,
+          iat: nowS,
+          nbf: nowS,
+          exp: nowS + 300,
+          jti: `jti-${jti}`,
+          ...changes,
         },
         indexKey,
       );
@@ -229,7 +263,9 @@ export function makeAudit(): TestAudit {
 }
 
 /** A fetch with everything filled in that a test does not care about. */
-export function fetchRequest(parts: { asker: TestMember; holder: TestMember; study: TestStudy; store: FetchStore; consent: TestConsent } & Partial<FetchRequest>): FetchRequest {
+export function fetchRequest(
+  parts: { asker: TestMember; holder: TestMember; study: TestStudy; store: FetchStore; consent: TestConsent } & Partial<FetchRequest>,
+): FetchRequest {
   const { asker, holder, study, consent, ...rest } = parts;
   return {
     peerHost: asker.host,

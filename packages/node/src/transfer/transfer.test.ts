@@ -7,7 +7,18 @@ import { openTestNetwork, type TestMember, type TestNetwork } from '../peer/test
 import { decodeStep, encodeStep, type Step } from './codec.ts';
 import { TRANSFER_PROTOCOL } from './limits.ts';
 import { serveTransfers, type TransferServer } from './serve.ts';
-import { fetchRequest, fetchStudy, makeAudit, makeConsent, makeFetchStore, makeStudy, STUDY_UID, type TestAudit, type TestConsent, type TestStudy } from './test-parts.ts';
+import {
+  fetchRequest,
+  fetchStudy,
+  makeAudit,
+  makeConsent,
+  makeFetchStore,
+  makeStudy,
+  STUDY_UID,
+  type TestAudit,
+  type TestConsent,
+  type TestStudy,
+} from './test-parts.ts';
 
 const MIB = 1024 * 1024;
 let network: TestNetwork;
@@ -30,44 +41,84 @@ afterEach(async () => {
 });
 
 async function serve(study: TestStudy, clock: Clock = systemClock): Promise<TransferServer> {
-  server = await serveTransfers({ peerHost: holder.host, store: study.store, advertise: study.advertise, consent: consent.judge, audit, clock, log: silentLog });
+  server = await serveTransfers({
+    peerHost: holder.host,
+    store: study.store,
+    advertise: study.advertise,
+    consent: consent.judge,
+    audit,
+    clock,
+    log: silentLog,
+  });
   return server;
 }
 
 async function reasonOf(work: Promise<unknown>): Promise<string> {
-  return work.then(() => 'no error', (error: unknown) => (error instanceof MeshError ? error.reason : String(error)));
+  return work.then(
+    () => 'no error',
+    (error: unknown) => (error instanceof MeshError ? error.reason : String(error)),
+  );
 }
 
 test('a study arrives whole, in an order that shows the middle first, and both sides write it down', async () => {
-  const sizes = Array.from({ length: 300 }, (_, index) => (index === 7 ? 0 : index === 8 ? 9 * MIB + 5 : index === 9 ? 20 * MIB : 20_000 + index * 997));
+  const sizes = Array.from({ length: 300 }, (_, index) =>
+    index === 7 ? 0 : index === 8 ? 9 * MIB + 5 : index === 9 ? 20 * MIB : 20_000 + index * 997,
+  );
   const study = makeStudy(holder, sizes);
   await serve(study);
   const store = makeFetchStore();
   const askersAudit = makeAudit();
   const seen: number[] = [];
-  const result = await fetchStudy(fetchRequest({ asker, holder, study, store, consent, audit: askersAudit, onProgress: (progress) => seen.push(progress.instancesVerified) }));
+  const result = await fetchStudy(
+    fetchRequest({
+      asker,
+      holder,
+      study,
+      store,
+      consent,
+      audit: askersAudit,
+      onProgress: (progress) => seen.push(progress.instancesVerified),
+    }),
+  );
 
-  expect(result).toMatchObject({ instances: 300, bytes: study.totalBytes, resumedInstances: 0, digestMismatches: 0, transferLog: { instancesAsked: 300, instancesVerified: 300, bytesReceived: study.totalBytes } });
+  expect(result).toMatchObject({
+    instances: 300,
+    bytes: study.totalBytes,
+    resumedInstances: 0,
+    digestMismatches: 0,
+    transferLog: { instancesAsked: 300, instancesVerified: 300, bytesReceived: study.totalBytes },
+  });
   expect(store.durable.size).toBe(300);
   expect(store.completed).toEqual([STUDY_UID]);
   expect(seen[0]).toBe(0);
   expect(seen.at(-1)).toBe(300);
   // Series 0, 1 and 2 hold the indices 0,3,6… / 1,4,7… / 2,5,8…: the middle of each comes first.
   expect(store.begun.slice(0, 3).map((sop) => Number(sop.split('.').at(-1)))).toEqual([151, 152, 153]);
-  expect(audit.events.map((event) => [event.type, event.detail?.['step']])).toEqual([['RELEASE', 'begin'], ['RELEASE', 'receipt']]);
+  expect(audit.events.map((event) => [event.type, event.detail?.['step']])).toEqual([
+    ['RELEASE', 'begin'],
+    ['RELEASE', 'receipt'],
+  ]);
   expect(audit.events[0]).toMatchObject({ jti: 'jti-1', study: STUDY_UID, peer: asker.nodeId, subject: 'doctor', instances: 300 });
   expect(askersAudit.events).toMatchObject([{ type: 'RECEIVE', jti: 'jti-1', instances: 300, bytes: study.totalBytes }]);
 });
 
 test('what is held by digest is not asked for; an interrupted fetch asks for the rest alone', async () => {
-  const study = makeStudy(holder, Array.from({ length: 200 }, () => 400_000));
+  const study = makeStudy(
+    holder,
+    Array.from({ length: 200 }, () => 400_000),
+  );
   await serve(study);
   const store = makeFetchStore();
   const stop = new AbortController();
   const broken = reasonOf(
     fetchStudy(
       fetchRequest({
-        asker, holder, study, store, consent, signal: stop.signal,
+        asker,
+        holder,
+        study,
+        store,
+        consent,
+        signal: stop.signal,
         onProgress: ({ instancesVerified }) => {
           if (instancesVerified === 60) stop.abort(new MeshError('CANCELLED', 'TRANSFER_CANCELLED', 'by the test'));
         },
@@ -86,7 +137,10 @@ test('what is held by digest is not asked for; an interrupted fetch asks for the
 });
 
 test('either end may die in the middle: what was durable is not sent again, and at most 24 MiB of the rest is', async () => {
-  const study = makeStudy(holder, Array.from({ length: 300 }, () => 400_000));
+  const study = makeStudy(
+    holder,
+    Array.from({ length: 300 }, () => 400_000),
+  );
   await serve(study);
   const durable = new Map<string, Buffer>();
   const asked: string[] = [];
@@ -96,7 +150,11 @@ test('either end may die in the middle: what was durable is not sent again, and 
     const before = new Set(durable.keys());
     const work = fetchStudy(
       fetchRequest({
-        asker, holder, study, store, consent,
+        asker,
+        holder,
+        study,
+        store,
+        consent,
         onProgress: ({ instancesVerified }) => {
           if (instancesVerified < 60 * (attempt + 1)) return;
           // The connection dies without a word, as it does when a process is killed.
@@ -115,7 +173,10 @@ test('either end may die in the middle: what was durable is not sent again, and 
 });
 
 test('a revoked consent stops a running transfer with CLOSE, and not a byte follows', async () => {
-  const study = makeStudy(holder, Array.from({ length: 400 }, () => 500_000));
+  const study = makeStudy(
+    holder,
+    Array.from({ length: 400 }, () => 500_000),
+  );
   const running = await serve(study);
   const stream = await asker.host.dial(holder.nodeId, TRANSFER_PROTOCOL);
   try {
@@ -124,7 +185,12 @@ test('a revoked consent stops a running transfer with CLOSE, and not a byte foll
     let requestId = 0;
     let ended = 0;
     const ask = (): void => {
-      stream.send(encodeStep({ $case: 'get', value: { requestId, sopInstanceUid: study.entries[requestId]!.sopInstanceUid, offset: 0n, length: 0n } }));
+      stream.send(
+        encodeStep({
+          $case: 'get',
+          value: { requestId, sopInstanceUid: study.entries[requestId]!.sopInstanceUid, offset: 0n, length: 0n },
+        }),
+      );
       requestId += 1;
     };
     for await (const frame of stream.messages()) {
@@ -152,13 +218,20 @@ test('a revoked consent stops a running transfer with CLOSE, and not a byte foll
 });
 
 test('a fetch that is running when consent is revoked ends with the reason and keeps what it verified', async () => {
-  const study = makeStudy(holder, Array.from({ length: 400 }, () => 500_000));
+  const study = makeStudy(
+    holder,
+    Array.from({ length: 400 }, () => 500_000),
+  );
   const running = await serve(study);
   const store = makeFetchStore();
   let revoked = false;
   const error = await fetchStudy(
     fetchRequest({
-      asker, holder, study, store, consent,
+      asker,
+      holder,
+      study,
+      store,
+      consent,
       onProgress: ({ instancesVerified }) => {
         if (instancesVerified > 20 && !revoked) {
           revoked = true;
@@ -193,7 +266,9 @@ test('each wrong grant has its own reason, is written down, and not a byte is re
     expect(store.begun).toEqual([]);
   }
   expect(audit.events.map((event) => event.type)).toEqual(cases.map(() => 'DENY'));
-  expect(await reasonOf(fetchStudy(fetchRequest({ asker, holder, study, store: makeFetchStore(), consent, grant: good })))).toBe('no error');
+  expect(await reasonOf(fetchStudy(fetchRequest({ asker, holder, study, store: makeFetchStore(), consent, grant: good })))).toBe(
+    'no error',
+  );
 });
 
 test('a dialer that says nothing sensible is closed; a log that cannot be written releases nothing', async () => {
@@ -210,15 +285,33 @@ test('a dialer that says nothing sensible is closed; a log that cannot be writte
       await stream.close();
     }
   };
-  const hello = (grant: string): Uint8Array => encodeStep({ $case: 'hello', value: { grant: { compact: grant }, studyInstanceUid: STUDY_UID, codings: [] } });
-  const get = (requestId: number, length: bigint, offset = 0n): Uint8Array => encodeStep({ $case: 'get', value: { requestId, sopInstanceUid: study.entries[0]!.sopInstanceUid, offset, length } });
+  const hello = (grant: string): Uint8Array =>
+    encodeStep({ $case: 'hello', value: { grant: { compact: grant }, studyInstanceUid: STUDY_UID, codings: [] } });
+  const get = (requestId: number, length: bigint, offset = 0n): Uint8Array =>
+    encodeStep({ $case: 'get', value: { requestId, sopInstanceUid: study.entries[0]!.sopInstanceUid, offset, length } });
   expect(await say(Buffer.alloc(5000, 0xff))).toMatchObject([{ $case: 'close', value: { reason: 'FRAME_INVALID' } }]);
   expect(await say(get(1, 0n))).toMatchObject([{ $case: 'close', value: { reason: 'HELLO_MISSING' } }]);
-  expect(await say(encodeStep({ $case: 'hello', value: { grant: undefined, studyInstanceUid: 'x', codings: [] } }))).toMatchObject([{ $case: 'close', value: { reason: 'UID_INVALID' } }]);
-  expect(await say(hello(consent.grant()), hello(consent.grant()))).toContainEqual(expect.objectContaining({ $case: 'close', value: expect.objectContaining({ reason: 'STEP_UNEXPECTED' }) }));
-  expect(await say(hello(consent.grant({ bytes: 1500 })), get(1, 0n), get(2, 0n))).toContainEqual(expect.objectContaining({ $case: 'close', value: expect.objectContaining({ reason: 'GRANT_BYTES_EXCEEDED' }) }));
+  expect(await say(encodeStep({ $case: 'hello', value: { grant: undefined, studyInstanceUid: 'x', codings: [] } }))).toMatchObject([
+    { $case: 'close', value: { reason: 'UID_INVALID' } },
+  ]);
+  expect(await say(hello(consent.grant()), hello(consent.grant()))).toContainEqual(
+    expect.objectContaining({ $case: 'close', value: expect.objectContaining({ reason: 'STEP_UNEXPECTED' }) }),
+  );
+  expect(await say(hello(consent.grant({ bytes: 1500 })), get(1, 0n), get(2, 0n))).toContainEqual(
+    expect.objectContaining({ $case: 'close', value: expect.objectContaining({ reason: 'GRANT_BYTES_EXCEEDED' }) }),
+  );
 
-  const ranges = await say(hello(consent.grant()), get(1, 2000n), get(2, 1n, 1001n), get(3, 5n, 10n), encodeStep({ $case: 'get', value: { requestId: 4, sopInstanceUid: '1.2.3', offset: 0n, length: 0n } }), encodeStep({ $case: 'receipt', value: { studyInstanceUid: STUDY_UID, manifestVersion: 1n, instancesVerified: 0, bytesReceived: 0n, instancesHeldBefore: 0 } }));
+  const ranges = await say(
+    hello(consent.grant()),
+    get(1, 2000n),
+    get(2, 1n, 1001n),
+    get(3, 5n, 10n),
+    encodeStep({ $case: 'get', value: { requestId: 4, sopInstanceUid: '1.2.3', offset: 0n, length: 0n } }),
+    encodeStep({
+      $case: 'receipt',
+      value: { studyInstanceUid: STUDY_UID, manifestVersion: 1n, instancesVerified: 0, bytesReceived: 0n, instancesHeldBefore: 0 },
+    }),
+  );
   expect(ranges[0]).toMatchObject({ $case: 'accept' });
 
   audit.append = () => Promise.reject(new MeshError('RESOURCE_EXHAUSTED', 'AUDIT_UNWRITABLE', 'full'));
@@ -229,8 +322,20 @@ test('silent streams of one member take no place of another, and end soon', asyn
   const study = makeStudy(holder, [1000]);
   const other = await network.add(true);
   const otherConsent = makeConsent(network, holder, other);
-  const judge = { decide: (compact: string, presented: Parameters<typeof consent.judge.decide>[1]) => (presented.livePeerId === other.host.peerId ? otherConsent : consent).judge.decide(compact, presented) };
-  server = await serveTransfers({ peerHost: holder.host, store: study.store, advertise: study.advertise, consent: judge, audit, clock: systemClock, log: silentLog, limits: { maxServed: 1 } });
+  const judge = {
+    decide: (compact: string, presented: Parameters<typeof consent.judge.decide>[1]) =>
+      (presented.livePeerId === other.host.peerId ? otherConsent : consent).judge.decide(compact, presented),
+  };
+  server = await serveTransfers({
+    peerHost: holder.host,
+    store: study.store,
+    advertise: study.advertise,
+    consent: judge,
+    audit,
+    clock: systemClock,
+    log: silentLog,
+    limits: { maxServed: 1 },
+  });
   const silent = await Promise.all(Array.from({ length: 8 }, () => asker.host.dial(holder.nodeId, TRANSFER_PROTOCOL)));
   const since = performance.now();
   const ended = silent.map(async (stream) => {
@@ -238,7 +343,8 @@ test('silent streams of one member take no place of another, and end soon', asyn
     for await (const frame of stream.messages()) answers.push(decodeStep(frame));
     return answers;
   });
-  const grab = (from: typeof other, parts: { consent: TestConsent }): Promise<string> => reasonOf(fetchStudy(fetchRequest({ asker: from, holder, study, store: makeFetchStore(), ...parts })));
+  const grab = (from: typeof other, parts: { consent: TestConsent }): Promise<string> =>
+    reasonOf(fetchStudy(fetchRequest({ asker: from, holder, study, store: makeFetchStore(), ...parts })));
   expect(await grab(other, { consent: otherConsent })).toBe('no error');
   for (const answers of await Promise.all(ended)) expect(answers).toMatchObject([{ $case: 'close', value: { reason: 'HELLO_MISSING' } }]);
   expect(performance.now() - since).toBeLessThan(8_000);
@@ -254,7 +360,10 @@ test('silent streams of one member take no place of another, and end soon', asyn
 });
 
 test('a holder that serves other bytes is asked once more, then the fetch fails; nothing of it is stored', async () => {
-  const study = makeStudy(holder, Array.from({ length: 30 }, () => 50_000));
+  const study = makeStudy(
+    holder,
+    Array.from({ length: 30 }, () => 50_000),
+  );
   await serve(study);
   const victim = study.entries[17]!.sopInstanceUid;
   study.corrupt.add(victim);
@@ -277,9 +386,15 @@ test('a lying holder fails the fetch with a plain reason and gets nothing stored
   const older = makeStudy(holder, [300_000, 300_000]);
   const granted = makeStudy(holder, [300_000, 300_000], 2n);
   const { list } = await study.advertise.instanceList();
-  const accept: Step = { $case: 'accept', value: { manifest: study.manifest, coding: 'identity', windowBytes: 16_777_216n, dataAddresses: [], dataToken: Buffer.alloc(0) } };
+  const accept: Step = {
+    $case: 'accept',
+    value: { manifest: study.manifest, coding: 'identity', windowBytes: 16_777_216n, dataAddresses: [], dataToken: Buffer.alloc(0) },
+  };
   const lists: Step = { $case: 'list', value: { piece: list, last: true } };
-  const data = (requestId: number, length: number, last: boolean): Step => ({ $case: 'data', value: { requestId, bytes: Buffer.alloc(length, 9), last, failedReason: '' } });
+  const data = (requestId: number, length: number, last: boolean): Step => ({
+    $case: 'data',
+    value: { requestId, bytes: Buffer.alloc(length, 9), last, failedReason: '' },
+  });
   const lies: [string, Step[], TestStudy?][] = [
     ['SIGNATURE_INVALID', [{ ...accept, value: { ...accept.value, manifest: forged.manifest } }]],
     ['PEER_PROTOCOL', [{ ...accept, value: { ...accept.value, manifest: older.manifest } }], granted],
@@ -290,7 +405,10 @@ test('a lying holder fails the fetch with a plain reason and gets nothing stored
     ['DATA_LENGTH', [accept, lists, data(1, 200_000, false), data(1, 200_000, true)]],
     ['DATA_LENGTH', [accept, lists, data(1, 200_000, true)]],
     ['DATA_DRIP', [accept, lists, data(1, 10, false)]],
-    ['INSTANCE_UNAVAILABLE', [accept, lists, { $case: 'data', value: { requestId: 1, bytes: Buffer.alloc(0), last: true, failedReason: 'INSTANCE_UNKNOWN' } }]],
+    [
+      'INSTANCE_UNAVAILABLE',
+      [accept, lists, { $case: 'data', value: { requestId: 1, bytes: Buffer.alloc(0), last: true, failedReason: 'INSTANCE_UNKNOWN' } }],
+    ],
     ['PEER_CLOSED', [accept, { $case: 'close', value: { status: 99, reason: '<script>', message: 'bad' } }]],
     ['PEER_GONE', [accept, lists, data(1, 200_000, false)]],
   ];
@@ -302,14 +420,20 @@ test('a lying holder fails the fetch with a plain reason and gets nothing stored
   for (const [reason, steps, study2] of lies) {
     script = steps;
     const store = makeFetchStore();
-    expect([reason, await reasonOf(fetchStudy(fetchRequest({ asker, holder, study: study2 ?? study, store, consent })))]).toEqual([reason, reason]);
+    expect([reason, await reasonOf(fetchStudy(fetchRequest({ asker, holder, study: study2 ?? study, store, consent })))]).toEqual([
+      reason,
+      reason,
+    ]);
     expect(store.durable.size).toBe(0);
     expect(store.completed).toEqual([]);
   }
 });
 
 test('no byte leaves after the lease, which runs on the monotonic clock; a renewed grant carries on', async () => {
-  const study = makeStudy(holder, Array.from({ length: 60 }, () => 400_000));
+  const study = makeStudy(
+    holder,
+    Array.from({ length: 60 }, () => 400_000),
+  );
   let aheadMs = 0;
   const timers: { atMs: number; call: () => void }[] = [];
   const clock: Clock = {
@@ -335,7 +459,13 @@ test('no byte leaves after the lease, which runs on the monotonic clock; a renew
     const reason = await reasonOf(
       fetchStudy(
         fetchRequest({
-          asker, holder, study, store, consent, clock, renewGrant,
+          asker,
+          holder,
+          study,
+          store,
+          consent,
+          clock,
+          renewGrant,
           onProgress: ({ instancesVerified }) => {
             if (instancesVerified === 5 || instancesVerified === 6) pass(waits.shift() ?? 0);
           },
@@ -344,14 +474,21 @@ test('no byte leaves after the lease, which runs on the monotonic clock; a renew
     );
     return { reason, held: store.durable.size };
   };
-  expect((await run(() => Promise.reject(new MeshError('UNAVAILABLE', 'INDEX_UNREACHABLE', 'away')), [331_000])).reason).toBe('GRANT_EXPIRED');
-  expect(await run(async () => Promise.reject(new MeshError('PERMISSION_DENIED', 'CONSENT_REVOKED', 'withdrawn')), [245_000])).toMatchObject({ reason: 'CONSENT_REVOKED' });
+  expect((await run(() => Promise.reject(new MeshError('UNAVAILABLE', 'INDEX_UNREACHABLE', 'away')), [331_000])).reason).toBe(
+    'GRANT_EXPIRED',
+  );
+  expect(
+    await run(async () => Promise.reject(new MeshError('PERMISSION_DENIED', 'CONSENT_REVOKED', 'withdrawn')), [245_000]),
+  ).toMatchObject({ reason: 'CONSENT_REVOKED' });
   expect(await run(async () => consent.grant(), [245_000])).toMatchObject({ reason: 'no error', held: 60 });
   expect(audit.events.some((event) => event.detail?.['step'] === 'renew')).toBe(true);
 });
 
 test('memory stays flat while a study of a thousand instances goes by', async () => {
-  const study = makeStudy(holder, Array.from({ length: 1000 }, () => 531_000));
+  const study = makeStudy(
+    holder,
+    Array.from({ length: 1000 }, () => 531_000),
+  );
   await serve(study);
   global.gc?.();
   let peak = 0;

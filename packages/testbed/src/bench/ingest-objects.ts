@@ -28,10 +28,27 @@ export async function makeObjects(order: ObjectOrder): Promise<ObjectSet> {
   const extra = privateElements(order.size >= 512 ? PRIVATE_ELEMENTS : 100);
   const files: string[] = [];
   let bytes = 0;
-  const instances = generateStudy({ seed: order.seed, kind: 'ct', person, patientId: `B${order.seed}`, date: '20260301', time: '080000', institution: 'Bench', description: 'bench', slices: order.count, size: order.size, charset: 'utf8' });
+  const instances = generateStudy({
+    seed: order.seed,
+    kind: 'ct',
+    person,
+    patientId: `B${order.seed}`,
+    date: '20260301',
+    time: '080000',
+    institution: 'Bench',
+    description: 'bench',
+    slices: order.count,
+    size: order.size,
+    charset: 'utf8',
+  });
   for (const [at, instance] of [...instances].entries()) {
     const insertAt = offsetOfGroup(instance.dataSet, 0x0009);
-    const file = Buffer.concat([part10Prefix(instance), instance.dataSet.subarray(0, insertAt), extra, instance.dataSet.subarray(insertAt)]);
+    const file = Buffer.concat([
+      part10Prefix(instance),
+      instance.dataSet.subarray(0, insertAt),
+      extra,
+      instance.dataSet.subarray(insertAt),
+    ]);
     const path = join(order.folder, `${at}.dcm`);
     await writeFile(path, file);
     files.push(path);

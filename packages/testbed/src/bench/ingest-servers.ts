@@ -45,11 +45,26 @@ export const startOrthanc: StartServer = async (folder) => {
   await writeFile(
     config,
     JSON.stringify({
-      Name: 'BENCH', StorageDirectory: storage, IndexDirectory: storage, Plugins: [], HttpServerEnabled: true, HttpPort: httpPort, RemoteAccessAllowed: false,
-      AuthenticationEnabled: false, DicomServerEnabled: true, DicomAet: 'ORTHANC', DicomPort: port, DicomCheckCalledAet: false, DicomAlwaysAllowStore: true, DicomAlwaysAllowEcho: true,
+      Name: 'BENCH',
+      StorageDirectory: storage,
+      IndexDirectory: storage,
+      Plugins: [],
+      HttpServerEnabled: true,
+      HttpPort: httpPort,
+      RemoteAccessAllowed: false,
+      AuthenticationEnabled: false,
+      DicomServerEnabled: true,
+      DicomAet: 'ORTHANC',
+      DicomPort: port,
+      DicomCheckCalledAet: false,
+      DicomAlwaysAllowStore: true,
+      DicomAlwaysAllowEcho: true,
     }),
   );
-  const child = spawn('Orthanc', [config], { stdio: 'ignore', env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin`, TCP_NODELAY: '1' } });
+  const child = spawn('Orthanc', [config], {
+    stdio: 'ignore',
+    env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin`, TCP_NODELAY: '1' },
+  });
   const close = async (): Promise<void> => {
     if (child.exitCode === null && child.signalCode === null) {
       child.kill('SIGKILL');

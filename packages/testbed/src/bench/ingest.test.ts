@@ -1,7 +1,8 @@
 import { expect, test } from '@jest/globals';
 import { checkAnswers } from './ingest.ts';
 
-const answers = (...statuses: string[]): string => statuses.map((status) => `I: Sending C-STORE Request (MsgID 1, CT)\nI: Received C-STORE Response (${status})\n`).join('');
+const answers = (...statuses: string[]): string =>
+  statuses.map((status) => `I: Sending C-STORE Request (MsgID 1, CT)\nI: Received C-STORE Response (${status})\n`).join('');
 
 test('a refusal, or an answer that is missing, is no speed', () => {
   expect(() => checkAnswers('NODE', answers('Success', 'Success'), 2)).not.toThrow();

@@ -32,9 +32,11 @@ export const bench: Bench = {
   name: 'ingest',
   describe: 'C-STORE by dcmsend (TCP_NODELAY=1, PDUs of 128 KiB): our node, Orthanc, storescp +B; rounds in turns, the middle of three',
   async run({ log, signal }) {
-    if (!isInstalled('dcmsend')) throw new Error("dcmtk is not installed: this bench sends with dcmtk's dcmsend. On Debian: apt install dcmtk");
+    if (!isInstalled('dcmsend'))
+      throw new Error("dcmtk is not installed: this bench sends with dcmtk's dcmsend. On Debian: apt install dcmtk");
     // Without it there is nothing to compare with, and an answer would look like one.
-    if (!isInstalled('Orthanc')) throw new Error('Orthanc is not installed: this bench measures us beside it. On Debian: apt install orthanc');
+    if (!isInstalled('Orthanc'))
+      throw new Error('Orthanc is not installed: this bench measures us beside it. On Debian: apt install orthanc');
     const peers: readonly Peer[] = [
       { name: 'meridian', start: startMeridian, most: 4 },
       { name: 'orthanc', start: startOrthanc, most: 4 },
@@ -59,12 +61,20 @@ export const bench: Bench = {
 
 async function makeSets(folder: string): Promise<ReadonlyMap<Case, ObjectSet>> {
   const sets = new Map<Case, ObjectSet>();
-  for (const [at, one] of [WARM_UP, ...CASES].entries()) sets.set(one, await makeObjects({ folder: join(folder, `objects-${at}`), seed: 9_000 + at, count: one.count, size: one.size }));
+  for (const [at, one] of [WARM_UP, ...CASES].entries())
+    sets.set(one, await makeObjects({ folder: join(folder, `objects-${at}`), seed: 9_000 + at, count: one.count, size: one.size }));
   return sets;
 }
 
 /** Fresh servers, warmed up; each case goes to all of them in turn, so that a busy minute of the machine meets all alike. */
-async function measureRound(options: { peers: readonly Peer[]; folder: string; sets: ReadonlyMap<Case, ObjectSet>; measured: Measured; log: (line: string) => void; round: number }): Promise<void> {
+async function measureRound(options: {
+  peers: readonly Peer[];
+  folder: string;
+  sets: ReadonlyMap<Case, ObjectSet>;
+  measured: Measured;
+  log: (line: string) => void;
+  round: number;
+}): Promise<void> {
   const { peers, sets, measured, log, round } = options;
   const servers = new Map<Peer, StoreServer>();
   try {
@@ -83,12 +93,15 @@ async function measureRound(options: { peers: readonly Peer[]; folder: string; s
         const seconds = await send(server, sets.get(one), one.associations);
         count(server, one.count);
         measured.add(one.name, peer.name, seconds);
-        log(`round ${round + 1}: ${peer.name.padEnd(9)} ${one.name.padEnd(26)} ${((sets.get(one)?.bytes ?? 0) / 1e6 / seconds).toFixed(1)} MB/s`);
+        log(
+          `round ${round + 1}: ${peer.name.padEnd(9)} ${one.name.padEnd(26)} ${((sets.get(one)?.bytes ?? 0) / 1e6 / seconds).toFixed(1)} MB/s`,
+        );
       }
     }
     for (const [server, objects] of sent) {
       const stored = await server.stored();
-      if (stored !== objects) throw new Error(`${server.aeTitle} answered Success for ${objects} objects and holds ${stored}: its speed says nothing`);
+      if (stored !== objects)
+        throw new Error(`${server.aeTitle} answered Success for ${objects} objects and holds ${stored}: its speed says nothing`);
     }
     for (const [peer, server] of servers) measured.memory(peer.name, await peakMemoryMb(server.pid));
   } finally {
@@ -104,7 +117,21 @@ async function send(server: StoreServer, set: ObjectSet | undefined, association
   const startedAt = performance.now();
   const ran = await Promise.all(
     Array.from({ length: associations }, (_, part) =>
-      dcmtk('dcmsend', ['-v', '-pdu', '131072', '--no-halt', '-aec', server.aeTitle, '127.0.0.1', String(server.port), ...files.filter((_file, at) => at % associations === part)], { timeoutMs: 300_000 }),
+      dcmtk(
+        'dcmsend',
+        [
+          '-v',
+          '-pdu',
+          '131072',
+          '--no-halt',
+          '-aec',
+          server.aeTitle,
+          '127.0.0.1',
+          String(server.port),
+          ...files.filter((_file, at) => at % associations === part),
+        ],
+        { timeoutMs: 300_000 },
+      ),
     ),
   );
   const seconds = (performance.now() - startedAt) / 1000;
@@ -145,7 +172,13 @@ function result(measured: Measured, sets: ReadonlyMap<Case, ObjectSet>): BenchRe
   const rows = CASES.flatMap((one) =>
     [...(measured.seconds.get(one.name) ?? [])].map(([server, seconds]) => {
       const rates = seconds.map((each) => (sets.get(one)?.bytes ?? 0) / 1e6 / each);
-      return { case: one.name, server, 'MB/s': rounded(median(rates)), 'objects/s': Math.round(one.count / median(seconds)), rounds: rates.map(rounded).join(' ') };
+      return {
+        case: one.name,
+        server,
+        'MB/s': rounded(median(rates)),
+        'objects/s': Math.round(one.count / median(seconds)),
+        rounds: rates.map(rounded).join(' '),
+      };
     }),
   );
   // Same bytes on both sides, so the ratio of rates is the inverse ratio of times.
@@ -155,7 +188,13 @@ function result(measured: Measured, sets: ReadonlyMap<Case, ObjectSet>): BenchRe
     return ours === undefined || theirs === undefined ? undefined : Math.round((median(theirs) / median(ours)) * 100) / 100;
   };
   const [ct1, ct4, small1] = CASES;
-  const ratios = Object.entries({ orthanc1: ratio(ct1, 'orthanc'), orthanc4: ratio(ct4, 'orthanc'), orthancSmall1: ratio(small1, 'orthanc'), storescp1: ratio(ct1, 'storescp'), storescpSmall1: ratio(small1, 'storescp') });
+  const ratios = Object.entries({
+    orthanc1: ratio(ct1, 'orthanc'),
+    orthanc4: ratio(ct4, 'orthanc'),
+    orthancSmall1: ratio(small1, 'orthanc'),
+    storescp1: ratio(ct1, 'storescp'),
+    storescpSmall1: ratio(small1, 'storescp'),
+  });
   return {
     rows,
     ratios: Object.fromEntries(ratios.filter((entry): entry is [string, number] => entry[1] !== undefined)),

@@ -25,9 +25,14 @@ async function main(): Promise<number> {
     const stop = new AbortController();
     process.once('SIGINT', () => stop.abort(new Error('stopped by Ctrl-C')));
     const result = await bench.run({ log: (line) => process.stderr.write(`${line}\n`), signal: stop.signal });
-    process.stdout.write(`${table(result.rows)}\n\nratios (ours over theirs; above 1 we are faster)\n${table(Object.entries(result.ratios).map(([peer, ratio]) => ({ peer, ratio: ratio.toFixed(2) })))}\n\npeak memory, MB\n${table(Object.entries(result.peakMemoryMb).map(([process, mb]) => ({ process, mb: Math.round(mb) })))}\n`);
+    process.stdout.write(
+      `${table(result.rows)}\n\nratios (ours over theirs; above 1 we are faster)\n${table(Object.entries(result.ratios).map(([peer, ratio]) => ({ peer, ratio: ratio.toFixed(2) })))}\n\npeak memory, MB\n${table(Object.entries(result.peakMemoryMb).map(([process, mb]) => ({ process, mb: Math.round(mb) })))}\n`,
+    );
     for (const note of result.notes ?? []) process.stdout.write(`note: ${note}\n`);
-    if (wantsJson) process.stdout.write(`${JSON.stringify({ bench: name, ok: true, ratios: result.ratios, peakMemoryMb: result.peakMemoryMb, rows: result.rows, notes: result.notes ?? [], elapsedMs: Math.round(performance.now() - startedAt) })}\n`);
+    if (wantsJson)
+      process.stdout.write(
+        `${JSON.stringify({ bench: name, ok: true, ratios: result.ratios, peakMemoryMb: result.peakMemoryMb, rows: result.rows, notes: result.notes ?? [], elapsedMs: Math.round(performance.now() - startedAt) })}\n`,
+      );
     return 0;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
@@ -41,7 +46,11 @@ function table(rows: readonly BenchRow[]): string {
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const cell = (row: BenchRow, column: string): string => String(row[column] ?? '');
   const widths = columns.map((column) => Math.max(column.length, ...rows.map((row) => cell(row, column).length)));
-  const line = (cells: readonly string[]): string => cells.map((text, at) => text.padEnd(widths[at] ?? 0)).join('  ').trimEnd();
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((text, at) => text.padEnd(widths[at] ?? 0))
+      .join('  ')
+      .trimEnd();
   return [line(columns), ...rows.map((row) => line(columns.map((column) => cell(row, column))))].join('\n');
 }
 

@@ -33,7 +33,22 @@ export async function openTlsPair(folder: string): Promise<Pair | undefined> {
   await mkdir(folder, { recursive: true });
   try {
     const files = ['-keyout', join(folder, 'key.pem'), '-out', join(folder, 'cert.pem')];
-    await promisify(execFile)('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=bench', '-addext', 'subjectAltName=DNS:bench', ...files]);
+    await promisify(execFile)('openssl', [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-days',
+      '2',
+      '-subj',
+      '/CN=bench',
+      '-addext',
+      'subjectAltName=DNS:bench',
+      ...files,
+    ]);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
@@ -43,7 +58,12 @@ export async function openTlsPair(folder: string): Promise<Pair | undefined> {
 
 async function openNodePair(name: string, folder: string, sending: Role, receiving: Role): Promise<Pair> {
   await mkdir(folder, { recursive: true });
-  const children = [sending, receiving].map((role) => fork(new URL('./transfer-process.ts', import.meta.url), [role, folder], { execArgv: [...NODE_FLAGS], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })) as [ChildProcess, ChildProcess];
+  const children = [sending, receiving].map((role) =>
+    fork(new URL('./transfer-process.ts', import.meta.url), [role, folder], {
+      execArgv: [...NODE_FLAGS],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    }),
+  ) as [ChildProcess, ChildProcess];
   const close = async (): Promise<void> => {
     await Promise.all(children.map((child) => stop(child)));
   };
@@ -81,18 +101,25 @@ export async function openOrthancPair(folder: string): Promise<Pair | undefined>
     let bytes = 0;
     for (const instance of generateStudy(BENCH_STUDY)) {
       bytes += instance.dataSet.length;
-      await call(`http://127.0.0.1:${fromHttp}/instances`, { method: 'POST', body: new Uint8Array(Buffer.concat([part10Prefix(instance), instance.dataSet])) });
+      await call(`http://127.0.0.1:${fromHttp}/instances`, {
+        method: 'POST',
+        body: new Uint8Array(Buffer.concat([part10Prefix(instance), instance.dataSet])),
+      });
     }
     const studies = (await call(`http://127.0.0.1:${fromHttp}/studies`)) as string[];
     return {
       name: 'orthanc',
       async transfer() {
         const startedAt = performance.now();
-        await call(`http://127.0.0.1:${fromHttp}/peers/B/store`, { method: 'POST', body: JSON.stringify({ Resources: studies, Synchronous: true }) });
+        await call(`http://127.0.0.1:${fromHttp}/peers/B/store`, {
+          method: 'POST',
+          body: JSON.stringify({ Resources: studies, Synchronous: true }),
+        });
         const seconds = (performance.now() - startedAt) / 1000;
         const { CountInstances } = (await call(`http://127.0.0.1:${toHttp}/statistics`)) as { CountInstances: number };
         if (CountInstances !== BENCH_STUDY.slices) throw new Error(`Orthanc stored ${CountInstances} of ${BENCH_STUDY.slices}`);
-        for (const study of (await call(`http://127.0.0.1:${toHttp}/studies`)) as string[]) await call(`http://127.0.0.1:${toHttp}/studies/${study}`, { method: 'DELETE' });
+        for (const study of (await call(`http://127.0.0.1:${toHttp}/studies`)) as string[])
+          await call(`http://127.0.0.1:${toHttp}/studies/${study}`, { method: 'DELETE' });
         return { bytes, seconds };
       },
       peakMemoryMb: async () => ({ 'orthanc sender': await peakOf(from), 'orthanc receiver': await peakOf(to) }),
@@ -111,11 +138,23 @@ async function startOrthanc(folder: string, httpPort: number, peers: Record<stri
   await writeFile(
     config,
     JSON.stringify({
-      Name: 'BENCH', StorageDirectory: storage, IndexDirectory: storage, Plugins: [], HttpServerEnabled: true, HttpPort: httpPort, HttpBindAddresses: ['127.0.0.1'], RemoteAccessAllowed: false, AuthenticationEnabled: false,
-      DicomServerEnabled: false, OrthancPeers: peers,
+      Name: 'BENCH',
+      StorageDirectory: storage,
+      IndexDirectory: storage,
+      Plugins: [],
+      HttpServerEnabled: true,
+      HttpPort: httpPort,
+      HttpBindAddresses: ['127.0.0.1'],
+      RemoteAccessAllowed: false,
+      AuthenticationEnabled: false,
+      DicomServerEnabled: false,
+      OrthancPeers: peers,
     }),
   );
-  const child = spawn('Orthanc', [config], { stdio: 'ignore', env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin`, TCP_NODELAY: '1' } });
+  const child = spawn('Orthanc', [config], {
+    stdio: 'ignore',
+    env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin`, TCP_NODELAY: '1' },
+  });
   const missing = await new Promise<boolean>((resolve) => {
     child.once('spawn', () => resolve(false));
     child.once('error', () => resolve(true));
@@ -123,7 +162,10 @@ async function startOrthanc(folder: string, httpPort: number, peers: Record<stri
   if (missing) return undefined;
   for (let tries = 0; tries < 300; tries += 1) {
     if (child.exitCode !== null) throw new Error(`Orthanc ended at its start with ${child.exitCode}`);
-    const isUp = await fetch(`http://127.0.0.1:${httpPort}/system`).then((answer) => answer.ok, () => false);
+    const isUp = await fetch(`http://127.0.0.1:${httpPort}/system`).then(
+      (answer) => answer.ok,
+      () => false,
+    );
     if (isUp) return child;
     await wait(100);
   }
@@ -143,7 +185,9 @@ async function answerOf(child: ChildProcess): Promise<Told> {
   const onExit = (): void => exited.abort(new Error(`a process of the bench ended with ${child.exitCode}`));
   child.once('exit', onExit);
   try {
-    const [told] = (await once(child, 'message', { signal: AbortSignal.any([exited.signal, AbortSignal.timeout(START_TIMEOUT_MS)]) })) as [Told];
+    const [told] = (await once(child, 'message', { signal: AbortSignal.any([exited.signal, AbortSignal.timeout(START_TIMEOUT_MS)]) })) as [
+      Told,
+    ];
     if (told.error !== undefined) throw new Error(told.error);
     return told;
   } finally {

@@ -51,17 +51,40 @@ async function fill(store: Store): Promise<void> {
 async function holder(): Promise<Told> {
   const store = await openStore({ folder: join(folder, 'holder'), ...parts });
   await fill(store);
-  const built = await buildManifest(store, { studyInstanceUid: parseStudyInstanceUid(BENCH_STUDY_UID), custodianNode: HOLDER.nodeId, version: 1, isComplete: true, ofVersion: 0, patientKeys: [PATIENT_KEY], issuedAtEpochMs: Date.now() });
+  const built = await buildManifest(store, {
+    studyInstanceUid: parseStudyInstanceUid(BENCH_STUDY_UID),
+    custodianNode: HOLDER.nodeId,
+    version: 1,
+    isComplete: true,
+    ofVersion: 0,
+    patientKeys: [PATIENT_KEY],
+    issuedAtEpochMs: Date.now(),
+  });
   if (built === undefined) throw new Error('the holder has no study');
   const signed = signManifest(built.manifest, HOLDER.signingKey);
-  const peerHost = await openPeerHost({ federation: { peerPrivateKey: HOLDER.peerPrivateKey, trust: () => trustOfPair([]) }, config: { host: '127.0.0.1', port: 0 }, ...parts });
-  await serveTransfers({ peerHost, store, advertise: { instanceList: async () => ({ signed, list: built.list }) }, consent: { decide: async (compact, { livePeerId }) => judgeOfPair(compact, livePeerId) }, audit: await openAuditLog({ folder: join(folder, 'holder-audit'), ...parts }), ...parts });
+  const peerHost = await openPeerHost({
+    federation: { peerPrivateKey: HOLDER.peerPrivateKey, trust: () => trustOfPair([]) },
+    config: { host: '127.0.0.1', port: 0 },
+    ...parts,
+  });
+  await serveTransfers({
+    peerHost,
+    store,
+    advertise: { instanceList: async () => ({ signed, list: built.list }) },
+    consent: { decide: async (compact, { livePeerId }) => judgeOfPair(compact, livePeerId) },
+    audit: await openAuditLog({ folder: join(folder, 'holder-audit'), ...parts }),
+    ...parts,
+  });
   return { addresses: peerHost.addresses, manifest: Buffer.from(SignedObject.encode(signed).finish()).toString('base64') };
 }
 
 async function openAsker(): Promise<(ask: Ask) => Promise<Told>> {
   let addresses: readonly string[] = [];
-  const peerHost = await openPeerHost({ federation: { peerPrivateKey: ASKER.peerPrivateKey, trust: () => trustOfPair(addresses) }, config: { host: '127.0.0.1', port: 0 }, ...parts });
+  const peerHost = await openPeerHost({
+    federation: { peerPrivateKey: ASKER.peerPrivateKey, trust: () => trustOfPair(addresses) },
+    config: { host: '127.0.0.1', port: 0 },
+    ...parts,
+  });
   const audit = await openAuditLog({ folder: join(folder, 'asker-audit'), ...parts });
   return async (ask) => {
     ({ addresses } = ask);
@@ -71,8 +94,20 @@ async function openAsker(): Promise<(ask: Ask) => Promise<Told>> {
       const patient = await openPatients({ store, assigningAuthority: 'ASKER', random: systemRandom }).localPatientFor(PERSON);
       const startedAt = performance.now();
       const result = await fetchStudy({
-        peerHost, store, audit, ...parts, grant, renewGrant: async () => grantOfPair(`bench-${ask.round}-renewed`).grant, manifest: SignedObject.decode(Buffer.from(ask.manifest, 'base64')), holderKeys: [HOLDER.signingKey.publicKey], holderNode: HOLDER.nodeId,
-        studyInstanceUid: BENCH_STUDY_UID, localPatientPk: patient.pk, consentHash: consent.hash, signal: AbortSignal.timeout(300_000), onProgress: () => undefined,
+        peerHost,
+        store,
+        audit,
+        ...parts,
+        grant,
+        renewGrant: async () => grantOfPair(`bench-${ask.round}-renewed`).grant,
+        manifest: SignedObject.decode(Buffer.from(ask.manifest, 'base64')),
+        holderKeys: [HOLDER.signingKey.publicKey],
+        holderNode: HOLDER.nodeId,
+        studyInstanceUid: BENCH_STUDY_UID,
+        localPatientPk: patient.pk,
+        consentHash: consent.hash,
+        signal: AbortSignal.timeout(300_000),
+        onProgress: () => undefined,
       });
       return { seconds: (performance.now() - startedAt) / 1000, bytes: result.bytes };
     } finally {
@@ -92,10 +127,13 @@ async function tlsSender(): Promise<Told> {
     }
     socket.end();
   };
-  const server = createServer({ key: readFileSync(join(folder, 'key.pem')), cert: readFileSync(join(folder, 'cert.pem')), minVersion: 'TLSv1.3', noDelay: true }, (socket) => {
-    socket.on('error', () => undefined);
-    socket.once('data', () => void sendAll(socket));
-  });
+  const server = createServer(
+    { key: readFileSync(join(folder, 'key.pem')), cert: readFileSync(join(folder, 'cert.pem')), minVersion: 'TLSv1.3', noDelay: true },
+    (socket) => {
+      socket.on('error', () => undefined);
+      socket.once('data', () => void sendAll(socket));
+    },
+  );
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();
   return { addresses: [String(typeof address === 'object' ? address?.port : '')] };
@@ -106,7 +144,17 @@ function tlsReceive(ask: Ask): Promise<Told> {
     const startedAt = performance.now();
     let bytes = 0;
     const onread = { buffer: Buffer.allocUnsafe(TLS_WRITE_BYTES), callback: (count: number): boolean => ((bytes += count), true) };
-    const socket = connect({ host: '127.0.0.1', port: Number(ask.addresses[0]), ca: readFileSync(join(folder, 'cert.pem')), servername: 'bench', minVersion: 'TLSv1.3', onread } as ConnectionOptions, () => socket.write('go'));
+    const socket = connect(
+      {
+        host: '127.0.0.1',
+        port: Number(ask.addresses[0]),
+        ca: readFileSync(join(folder, 'cert.pem')),
+        servername: 'bench',
+        minVersion: 'TLSv1.3',
+        onread,
+      } as ConnectionOptions,
+      () => socket.write('go'),
+    );
     socket.once('error', reject);
     socket.once('close', () => resolve({ seconds: (performance.now() - startedAt) / 1000, bytes }));
   });

@@ -43,14 +43,26 @@ export const bench: Bench = {
 };
 
 function rowsOf(rates: ReadonlyMap<string, readonly number[]>): Record<string, string | number>[] {
-  const stores: Readonly<Record<string, string>> = { meridian: 'file and row flushed, SHA-256 checked', orthanc: 'as shipped', 'node:tls': 'nothing: thrown away' };
-  return [...rates].map(([way, all]) => ({ way, 'MB/s': rounded(median(all), 10), 'images/s': Math.round((median(all) * 1e6) / (BENCH_STUDY.size ** 2 * 2)), stored: stores[way] ?? '', rounds: all.map((rate) => rounded(rate, 10)).join(' ') }));
+  const stores: Readonly<Record<string, string>> = {
+    meridian: 'file and row flushed, SHA-256 checked',
+    orthanc: 'as shipped',
+    'node:tls': 'nothing: thrown away',
+  };
+  return [...rates].map(([way, all]) => ({
+    way,
+    'MB/s': rounded(median(all), 10),
+    'images/s': Math.round((median(all) * 1e6) / (BENCH_STUDY.size ** 2 * 2)),
+    stored: stores[way] ?? '',
+    rounds: all.map((rate) => rounded(rate, 10)).join(' '),
+  }));
 }
 
 function ratiosOf(rates: ReadonlyMap<string, readonly number[]>): Record<string, number> {
   const ours = median(rates.get('meridian') ?? []);
   const others = { orthanc1: rates.get('orthanc'), tls: rates.get('node:tls') };
-  return Object.fromEntries(Object.entries(others).flatMap(([name, theirs]) => (theirs === undefined ? [] : [[name, rounded(ours / median(theirs), 100)]])));
+  return Object.fromEntries(
+    Object.entries(others).flatMap(([name, theirs]) => (theirs === undefined ? [] : [[name, rounded(ours / median(theirs), 100)]])),
+  );
 }
 
 function notesOf(pairs: readonly Pair[]): string[] {

@@ -21,8 +21,14 @@ interface LogRow {
 export function feedArrivals(file: string): FeedArrivals {
   const database = new DatabaseSync(file, { readOnly: true });
   try {
-    const { arrived } = database.prepare('SELECT count(DISTINCT study_instance_uid || custodian_node) AS arrived FROM study').get() as { arrived: number };
-    const log = database.prepare("SELECT node_id || hex(feed_id) AS feed, seq, study_instance_uid || ' ' || node_id AS study, version FROM feed_log ORDER BY arrival").all() as unknown as LogRow[];
+    const { arrived } = database.prepare('SELECT count(DISTINCT study_instance_uid || custodian_node) AS arrived FROM study').get() as {
+      arrived: number;
+    };
+    const log = database
+      .prepare(
+        "SELECT node_id || hex(feed_id) AS feed, seq, study_instance_uid || ' ' || node_id AS study, version FROM feed_log ORDER BY arrival",
+      )
+      .all() as unknown as LogRow[];
     const seen = new Set<string>();
     const last = new Map<string, number>();
     let doubled = 0;

@@ -28,7 +28,10 @@ const UIDS = ['0008,0016', '0008,0018', '0020,000d', '0020,000e'] as const;
 /** Looks at every .dcm file below a folder with dcmdump: not our reader decides what counts. */
 export async function interopFiles(folder: string, signal: AbortSignal): Promise<InteropFiles> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const paths = entries.filter((entry) => entry.isFile() && entry.name.endsWith('.dcm')).map((entry) => join(entry.parentPath, entry.name)).toSorted();
+  const paths = entries
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.dcm'))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .toSorted();
   const looked = await twoAtATime(paths, (path) => look(folder, path, signal));
   return {
     files: looked.filter((one) => typeof one === 'object'),
@@ -42,8 +45,16 @@ async function look(folder: string, path: string, signal: AbortSignal): Promise<
   const ran = await dcmtk('dcmdump', ['-Un', '+p', ...UIDS.flatMap((tag) => ['+P', tag]), path], { signal });
   const [sopClassUid, sopInstanceUid, studyInstanceUid, seriesInstanceUid] = UIDS.map((tag) => topLevelUid(ran.output, tag));
   if (ran.exitCode !== 0 || /^E:/m.test(ran.output)) return 'unreadable';
-  if (sopClassUid === undefined || sopInstanceUid === undefined || studyInstanceUid === undefined || seriesInstanceUid === undefined) return 'without-uids';
-  return { path, name: relative(folder, path), studyInstanceUid, seriesInstanceUid, sopInstanceUid, transferSyntaxUid: (await readDataSet(path)).transferSyntaxUid };
+  if (sopClassUid === undefined || sopInstanceUid === undefined || studyInstanceUid === undefined || seriesInstanceUid === undefined)
+    return 'without-uids';
+  return {
+    path,
+    name: relative(folder, path),
+    studyInstanceUid,
+    seriesInstanceUid,
+    sopInstanceUid,
+    transferSyntaxUid: (await readDataSet(path)).transferSyntaxUid,
+  };
 }
 
 /** Works through a list with two workers; results stand in the list's order. */

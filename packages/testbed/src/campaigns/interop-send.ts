@@ -23,7 +23,13 @@ export interface Sent {
  * Sends a file by dcmtk, and the same way to `storescp +B`, whose file says what was on the wire: dcmtk's senders write
  * lengths anew. By STOW-RS where dcmtk cannot send the file even to itself.
  */
-export async function sendFile(options: { file: InteropFile; prefer: 'storescu' | 'dcmsend'; target: Target; reference: StoreScp; signal: AbortSignal }): Promise<Sent> {
+export async function sendFile(options: {
+  file: InteropFile;
+  prefer: 'storescu' | 'dcmsend';
+  target: Target;
+  reference: StoreScp;
+  signal: AbortSignal;
+}): Promise<Sent> {
   const { file, prefer, target, reference, signal } = options;
   const option = STORESCU_OPTION[file.transferSyntaxUid];
   const by = prefer === 'storescu' && option !== undefined ? 'storescu' : 'dcmsend';
@@ -38,7 +44,14 @@ export async function sendFile(options: { file: InteropFile; prefer: 'storescu' 
 }
 
 /** @returns why the peer did not answer Success, in dcmtk's words; undefined for Success */
-async function sendByDcmtk(options: { file: InteropFile; by: 'storescu' | 'dcmsend'; option: string | undefined; aeTitle: string; port: number; signal: AbortSignal }): Promise<string | undefined> {
+async function sendByDcmtk(options: {
+  file: InteropFile;
+  by: 'storescu' | 'dcmsend';
+  option: string | undefined;
+  aeTitle: string;
+  port: number;
+  signal: AbortSignal;
+}): Promise<string | undefined> {
   const { by, option, signal } = options;
   const how = by === 'dcmsend' ? ['--decompress-never', '--no-uid-checks'] : ['-R', ...(option === undefined ? [] : [option])];
   const ran = await dcmtk(by, ['-v', ...how, '-aec', options.aeTitle, '127.0.0.1', String(options.port), options.file.path], { signal });
@@ -51,7 +64,11 @@ const BOUNDARY = 'meridian-interop-1';
 
 async function sendByStow(file: InteropFile, target: Target, signal: AbortSignal): Promise<Sent> {
   const { bytes, ...wire } = await wholeFile(file.path);
-  const body = Buffer.concat([Buffer.from(`--${BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n`), bytes, Buffer.from(`\r\n--${BOUNDARY}--\r\n`)]);
+  const body = Buffer.concat([
+    Buffer.from(`--${BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n`),
+    bytes,
+    Buffer.from(`\r\n--${BOUNDARY}--\r\n`),
+  ]);
   const response = await fetch(`${target.dicomwebUrl}/studies`, {
     method: 'POST',
     headers: { 'content-type': `multipart/related; type="application/dicom"; boundary=${BOUNDARY}`, accept: 'application/dicom+json' },
@@ -71,9 +88,16 @@ async function wholeFile(path: string): Promise<{ bytes: Buffer; dataSet: Buffer
  * WADO-RS of the one instance, as stored.
  * @throws Error with the status where the answer is no single Part 10 part
  */
-export async function retrieve(file: InteropFile, target: Target, signal: AbortSignal): Promise<{ readonly dataSet: Buffer; readonly transferSyntaxUid: string }> {
+export async function retrieve(
+  file: InteropFile,
+  target: Target,
+  signal: AbortSignal,
+): Promise<{ readonly dataSet: Buffer; readonly transferSyntaxUid: string }> {
   const url = `${target.dicomwebUrl}/studies/${file.studyInstanceUid}/series/${file.seriesInstanceUid}/instances/${file.sopInstanceUid}`;
-  const response = await fetch(url, { headers: { accept: 'multipart/related; type="application/dicom"; transfer-syntax=*' }, signal: AbortSignal.any([signal, AbortSignal.timeout(60_000)]) });
+  const response = await fetch(url, {
+    headers: { accept: 'multipart/related; type="application/dicom"; transfer-syntax=*' },
+    signal: AbortSignal.any([signal, AbortSignal.timeout(60_000)]),
+  });
   const body = Buffer.from(await response.arrayBuffer());
   if (response.status !== 200) throw new Error(`WADO-RS answered ${response.status}: ${body.toString('utf8', 0, 300)}`);
   const boundary = /boundary="?([^";]+)"?/i.exec(response.headers.get('content-type') ?? '')?.[1];

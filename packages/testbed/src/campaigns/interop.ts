@@ -45,15 +45,26 @@ export const campaign: Campaign = {
     if (!existsSync(DATA_FOLDER)) throw new Error(`There are no files to send: ${DATA_FOLDER} does not exist.`);
     const found = await interopFiles(DATA_FOLDER, options.signal);
     const files = sample(found.files, options);
-    options.log(`${found.files.length} files count (${found.unreadable} that dcmdump cannot read and ${found.withoutUids} without UIDs do not); sending ${files.length}`);
+    options.log(
+      `${found.files.length} files count (${found.unreadable} that dcmdump cannot read and ${found.withoutUids} without UIDs do not); sending ${files.length}`,
+    );
     const folder = await mkdtemp(join(tmpdir(), 'meridian-interop-'));
     const reference = await openStoreScp({ folder: join(folder, 'reference') });
     const tally: Tally = { sent: 0, accepted: 0, returnedIdentical: 0, refused: [], different: [], by: {}, transferSyntaxes: new Set() };
     const all = rounds(files);
     try {
       for (const [at, round] of all.entries()) {
-        await runRound({ round, folder: join(folder, `node-${at}`), reference, tally, options, plantAt: at === 0 && options.plant === 'flip-byte' ? 0 : -1 });
-        options.log(`round ${at + 1} of ${all.length}: ${tally.accepted} of ${tally.sent} accepted, ${tally.returnedIdentical} returned identical`);
+        await runRound({
+          round,
+          folder: join(folder, `node-${at}`),
+          reference,
+          tally,
+          options,
+          plantAt: at === 0 && options.plant === 'flip-byte' ? 0 : -1,
+        });
+        options.log(
+          `round ${at + 1} of ${all.length}: ${tally.accepted} of ${tally.sent} accepted, ${tally.returnedIdentical} returned identical`,
+        );
       }
     } finally {
       await reference.close();
@@ -72,7 +83,14 @@ function sample(files: readonly InteropFile[], { count, seed }: CampaignOptions)
 }
 
 /** One fresh node takes a round of files. */
-async function runRound(parts: { round: readonly InteropFile[]; folder: string; reference: StoreScp; tally: Tally; options: CampaignOptions; plantAt: number }): Promise<void> {
+async function runRound(parts: {
+  round: readonly InteropFile[];
+  folder: string;
+  reference: StoreScp;
+  tally: Tally;
+  options: CampaignOptions;
+  plantAt: number;
+}): Promise<void> {
   const { round, reference, tally, options } = parts;
   const node = await openNode(loadNodeConfig({ folder: parts.folder, env: NODE_ENVIRONMENT }));
   try {
@@ -81,7 +99,14 @@ async function runRound(parts: { round: readonly InteropFile[]; folder: string; 
     if (echo.exitCode !== 0) throw new Error(`echoscu got no answer: ${echo.output.slice(-300)}`);
     for (const [at, file] of round.entries()) {
       options.signal.throwIfAborted();
-      await oneFile({ file, target, reference, tally, signal: options.signal, afterStored: at === parts.plantAt ? () => flipStoredByte(node, file) : async () => undefined });
+      await oneFile({
+        file,
+        target,
+        reference,
+        tally,
+        signal: options.signal,
+        afterStored: at === parts.plantAt ? () => flipStoredByte(node, file) : async () => undefined,
+      });
     }
   } finally {
     await node.close();
@@ -97,7 +122,14 @@ const NODE_ENVIRONMENT: Readonly<Record<string, string>> = {
   MERIDIAN_LOG_LEVEL: 'error',
 };
 
-async function oneFile(parts: { file: InteropFile; target: Target; reference: StoreScp; tally: Tally; signal: AbortSignal; afterStored: () => Promise<void> }): Promise<void> {
+async function oneFile(parts: {
+  file: InteropFile;
+  target: Target;
+  reference: StoreScp;
+  tally: Tally;
+  signal: AbortSignal;
+  afterStored: () => Promise<void>;
+}): Promise<void> {
   const { file, target, reference, tally, signal } = parts;
   tally.sent += 1;
   const sent = await sendFile({ file, prefer: tally.sent % 2 === 0 ? 'dcmsend' : 'storescu', target, reference, signal });
@@ -111,8 +143,11 @@ async function oneFile(parts: { file: InteropFile; target: Target; reference: St
   await parts.afterStored();
   const difference = await retrieve(file, target, signal).then(
     (returned) => {
-      if (returned.transferSyntaxUid !== sent.transferSyntaxUid) return `came back in ${returned.transferSyntaxUid}, was sent in ${sent.transferSyntaxUid}`;
-      return returned.dataSet.equals(sent.dataSet) ? undefined : `came back with other bytes (${returned.dataSet.length}; sent ${sent.dataSet.length})`;
+      if (returned.transferSyntaxUid !== sent.transferSyntaxUid)
+        return `came back in ${returned.transferSyntaxUid}, was sent in ${sent.transferSyntaxUid}`;
+      return returned.dataSet.equals(sent.dataSet)
+        ? undefined
+        : `came back with other bytes (${returned.dataSet.length}; sent ${sent.dataSet.length})`;
     },
     (error: unknown) => (error instanceof Error ? error.message : String(error)),
   );
@@ -122,7 +157,9 @@ async function oneFile(parts: { file: InteropFile; target: Target; reference: St
 
 /** The planted bug: one bit of an object on the node's disk turns. */
 async function flipStoredByte(node: MeridianNode, file: InteropFile): Promise<void> {
-  const row = (await node.store.studies.instancesOf(parseStudyInstanceUid(file.studyInstanceUid), parseSeriesInstanceUid(file.seriesInstanceUid))).find((one) => one.sopInstanceUid === file.sopInstanceUid);
+  const row = (
+    await node.store.studies.instancesOf(parseStudyInstanceUid(file.studyInstanceUid), parseSeriesInstanceUid(file.seriesInstanceUid))
+  ).find((one) => one.sopInstanceUid === file.sopInstanceUid);
   if (row === undefined) throw new Error('the object to plant the bug in is not there');
   const handle = await open(row.path, 'r+');
   try {

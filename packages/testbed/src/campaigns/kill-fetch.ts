@@ -30,7 +30,10 @@ const SLICES = 160;
  * kill -9 of the asker or the holder while a study travels through a counting proxy; then the fetch must go on from what was
  * verified and durable.
  */
-export async function killDuringFetch(options: CampaignOptions, parts: { folder: string; index: ServedIndex; env: Readonly<Record<string, string>>; random: () => number }): Promise<FetchKills> {
+export async function killDuringFetch(
+  options: CampaignOptions,
+  parts: { folder: string; index: ServedIndex; env: Readonly<Record<string, string>>; random: () => number },
+): Promise<FetchKills> {
   const proxy = await openCountingProxy();
   const holderFolder = join(parts.folder, 'holder');
   const askerFolder = join(parts.folder, 'asker');
@@ -50,7 +53,19 @@ export async function killDuringFetch(options: CampaignOptions, parts: { folder:
     await send(asker, 'ASKER', [{ ...DX_AT_C, seed: 1, size: 64 }]);
     for (let kill = 0; kill < options.count; kill += 1) {
       options.signal.throwIfAborted();
-      const order: StudyOrder = { seed: options.seed * 1000 + 7_000_000 + kill, kind: 'ct', person: WANG, patientId: 'H1', date: '20260202', time: '080000', institution: 'Holder', description: 'fetch', slices: SLICES, size: 512, charset: 'utf8' };
+      const order: StudyOrder = {
+        seed: options.seed * 1000 + 7_000_000 + kill,
+        kind: 'ct',
+        person: WANG,
+        patientId: 'H1',
+        date: '20260202',
+        time: '080000',
+        institution: 'Holder',
+        description: 'fetch',
+        slices: SLICES,
+        size: 512,
+        charset: 'utf8',
+      };
       const study = studyUidOf(order);
       const expected = await send(holder, 'HOLDER', [order]);
       await advertised(hospitalClient(asker.apiUrl), study);
@@ -58,7 +73,12 @@ export async function killDuringFetch(options: CampaignOptions, parts: { folder:
 
       const victim = kill % 2 === 0 ? 'asker' : 'holder';
       const startedAt = proxy.bytesToDialer();
-      const running = hospitalClient(asker.apiUrl).fetchStudy({ personId: WANG.residentId, studyInstanceUid: study }).then(() => undefined, () => undefined);
+      const running = hospitalClient(asker.apiUrl)
+        .fetchStudy({ personId: WANG.residentId, studyInstanceUid: study })
+        .then(
+          () => undefined,
+          () => undefined,
+        );
       const killAt = startedAt + expected * (0.1 + 0.75 * parts.random());
       for (let tries = 0; proxy.bytesToDialer() < killAt && tries < 6000; tries += 1) await wait(5);
       await (victim === 'asker' ? asker : holder).kill();
@@ -84,7 +104,9 @@ export async function killDuringFetch(options: CampaignOptions, parts: { folder:
       const twice = Math.max(0, secondPart - allowed(expected - durable.bytes));
       totals.verifiedSentAgain += Math.ceil(twice / (expected / SLICES));
       totals.bytesSentAgainMax = Math.max(totals.bytesSentAgainMax, Math.round(firstPart + secondPart - expected));
-      options.log(`fetch ${kill + 1} of ${options.count}, ${victim} killed after ${mb(firstPart)} of ${mb(expected)}: ${durable.instances} images durable, ${mb(secondPart)} sent afterwards, ${whole ? 'whole' : 'INCOMPLETE'}`);
+      options.log(
+        `fetch ${kill + 1} of ${options.count}, ${victim} killed after ${mb(firstPart)} of ${mb(expected)}: ${durable.instances} images durable, ${mb(secondPart)} sent afterwards, ${whole ? 'whole' : 'INCOMPLETE'}`,
+      );
     }
     return totals;
   } finally {
@@ -100,7 +122,10 @@ async function send(node: ServedNode, calledAeTitle: string, orders: readonly St
   for (const order of orders) {
     const objects = [...generateStudy(order)];
     bytes += objects.reduce((total, object) => total + object.dataSet.length, 0);
-    const statuses = await sendAll({ host: '127.0.0.1', port: node.ports['dimse'] ?? 0, callingAeTitle: 'CT', calledAeTitle: 'MERIDIAN' }, objects);
+    const statuses = await sendAll(
+      { host: '127.0.0.1', port: node.ports['dimse'] ?? 0, callingAeTitle: 'CT', calledAeTitle: 'MERIDIAN' },
+      objects,
+    );
     if (statuses.some((status) => status !== 0)) throw new Error(`${calledAeTitle} refused a C-STORE`);
   }
   return bytes;
@@ -110,7 +135,12 @@ async function send(node: ServedNode, calledAeTitle: string, orders: readonly St
 async function advertised(client: HospitalClient, study: string): Promise<History> {
   for (let tries = 0; tries < 600; tries += 1) {
     const history = await client.history(WANG.residentId);
-    if (history.studies.some((one) => one.studyInstanceUid === study && one.instanceCount >= SLICES && one.holders.some((holder) => !holder.self))) return history;
+    if (
+      history.studies.some(
+        (one) => one.studyInstanceUid === study && one.instanceCount >= SLICES && one.holders.some((holder) => !holder.self),
+      )
+    )
+      return history;
     await wait(100);
   }
   throw new Error('the study was not advertised within a minute');
@@ -119,7 +149,21 @@ async function advertised(client: HospitalClient, study: string): Promise<Histor
 /** What is verified and durable at the asker: the rows that its own QIDO-RS lists. */
 async function heldBytes(client: HospitalClient, study: string): Promise<{ instances: number; bytes: number }> {
   const instances = (await client.instancesOf(study)).length;
-  const one = [...generateStudy({ seed: 1, kind: 'ct', person: WANG, patientId: 'H1', date: '20260202', time: '080000', institution: 'Holder', description: 'fetch', slices: 1, size: 512, charset: 'utf8' })][0];
+  const one = [
+    ...generateStudy({
+      seed: 1,
+      kind: 'ct',
+      person: WANG,
+      patientId: 'H1',
+      date: '20260202',
+      time: '080000',
+      institution: 'Holder',
+      description: 'fetch',
+      slices: 1,
+      size: 512,
+      charset: 'utf8',
+    }),
+  ][0];
   return { instances, bytes: instances * (one?.dataSet.length ?? 0) };
 }
 

@@ -35,7 +35,10 @@ export const campaign: Campaign = {
       if (options.plant !== undefined) return verdict({ ...store });
       const index = await openServedIndex(join(folder, 'index'));
       try {
-        const fetches = await killDuringFetch({ ...options, count: Math.max(2, Math.round(options.count / 5)) }, { folder, index, env: CAMPAIGN_NODE, random });
+        const fetches = await killDuringFetch(
+          { ...options, count: Math.max(2, Math.round(options.count / 5)) },
+          { folder, index, env: CAMPAIGN_NODE, random },
+        );
         return verdict({ ...store, ...fetches });
       } finally {
         await index.close();
@@ -46,10 +49,15 @@ export const campaign: Campaign = {
   },
 };
 
-function verdict(figures: Readonly<Record<string, number>>): { ok: boolean; figures: Readonly<Record<string, number>>; problems: string[] } {
+function verdict(figures: Readonly<Record<string, number>>): {
+  ok: boolean;
+  figures: Readonly<Record<string, number>>;
+  problems: string[];
+} {
   const problems: string[] = [];
   const least = (name: string, wanted: number): void => {
-    if ((figures[name] ?? wanted) < wanted) problems.push(`${name} is ${figures[name]}, below the ${wanted} that make this campaign mean something`);
+    if ((figures[name] ?? wanted) < wanted)
+      problems.push(`${name} is ${figures[name]}, below the ${wanted} that make this campaign mean something`);
   };
   const none = (name: string): void => {
     if ((figures[name] ?? 0) > 0) problems.push(`${name} is ${figures[name]}, must be 0`);
@@ -59,7 +67,9 @@ function verdict(figures: Readonly<Record<string, number>>): { ok: boolean; figu
   none('halfRows');
   none('verifiedSentAgain');
   none('studiesIncomplete');
-  if ((figures['bytesSentAgainMax'] ?? 0) > MOST_BYTES_SENT_AGAIN) problems.push(`bytesSentAgainMax is ${figures['bytesSentAgainMax']}, above ${MOST_BYTES_SENT_AGAIN}`);
-  if (figures['fetches'] !== undefined && figures['fetchesResumed'] !== figures['fetches']) problems.push(`${figures['fetchesResumed']} of ${figures['fetches']} fetches went on`);
+  if ((figures['bytesSentAgainMax'] ?? 0) > MOST_BYTES_SENT_AGAIN)
+    problems.push(`bytesSentAgainMax is ${figures['bytesSentAgainMax']}, above ${MOST_BYTES_SENT_AGAIN}`);
+  if (figures['fetches'] !== undefined && figures['fetchesResumed'] !== figures['fetches'])
+    problems.push(`${figures['fetchesResumed']} of ${figures['fetches']} fetches went on`);
   return { ok: problems.length === 0, figures, problems };
 }

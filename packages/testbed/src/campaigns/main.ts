@@ -41,7 +41,9 @@ async function main(): Promise<number> {
     }
     const count = settings.count ?? campaign.defaults.count;
     const seed = settings.seed ?? campaign.defaults.seed;
-    process.stderr.write(`${campaign.describe}\ncount ${count}, seed ${seed}${settings.plant === undefined ? '' : `, planted: ${settings.plant}`}\n`);
+    process.stderr.write(
+      `${campaign.describe}\ncount ${count}, seed ${seed}${settings.plant === undefined ? '' : `, planted: ${settings.plant}`}\n`,
+    );
     const result = await campaign.run({
       count,
       seed,
@@ -51,9 +53,23 @@ async function main(): Promise<number> {
     });
     const elapsedMs = Math.round(performance.now() - startedAt);
     for (const problem of result.problems) process.stderr.write(`BROKEN: ${problem}\n`);
-    const summary = { campaign: settings.name, ok: result.ok, count, seed, ...(settings.plant === undefined ? {} : { plant: settings.plant }), ...result.figures, problems: result.problems, elapsedMs };
+    const summary = {
+      campaign: settings.name,
+      ok: result.ok,
+      count,
+      seed,
+      ...(settings.plant === undefined ? {} : { plant: settings.plant }),
+      ...result.figures,
+      problems: result.problems,
+      elapsedMs,
+    };
     if (settings.json) print(summary);
-    else process.stdout.write(`${Object.entries(summary).map(([key, value]) => `${key}: ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`).join('\n')}\n`);
+    else
+      process.stdout.write(
+        `${Object.entries(summary)
+          .map(([key, value]) => `${key}: ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
+          .join('\n')}\n`,
+      );
     return result.ok ? 0 : 1;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
@@ -70,7 +86,8 @@ function readSettings(args: readonly string[]): Settings {
     options: { count: { type: 'string' }, seed: { type: 'string' }, plant: { type: 'string' }, json: { type: 'boolean', default: false } },
   });
   const name = positionals[0];
-  if (name === undefined || positionals.length > 1 || !(name in CAMPAIGNS)) throw new Error(name === undefined ? 'Which campaign?' : `There is no campaign "${positionals.join(' ')}".`);
+  if (name === undefined || positionals.length > 1 || !(name in CAMPAIGNS))
+    throw new Error(name === undefined ? 'Which campaign?' : `There is no campaign "${positionals.join(' ')}".`);
   return {
     name,
     json: values.json,

@@ -24,7 +24,8 @@ export const campaign: Campaign = {
     const index = await openServedIndex(join(folder, 'index'));
     const nodeFolder = join(folder, 'node');
     let node: ServedNode | undefined;
-    const start = async (): Promise<ServedNode> => serveNode({ folder: nodeFolder, env: CAMPAIGN_NODE, ...(options.plant === undefined ? {} : { plant: options.plant }) });
+    const start = async (): Promise<ServedNode> =>
+      serveNode({ folder: nodeFolder, env: CAMPAIGN_NODE, ...(options.plant === undefined ? {} : { plant: options.plant }) });
     try {
       await joinNode(index, { name: 'Outage Hospital', folder: nodeFolder, env: CAMPAIGN_NODE });
       await index.stop();
@@ -68,14 +69,33 @@ export const campaign: Campaign = {
 async function ingest(node: ServedNode, options: CampaignOptions, at: number): Promise<void> {
   const birthDate = `19${String(50 + (at % 40)).padStart(2, '0')}0315`;
   const objects = [
-    ...generateStudy({ seed: options.seed * 100_000 + at, kind: 'ct', person: { name: `Outage^${at}`, birthDate, sex: 'F', residentId: madeUpResidentId(birthDate, (2 * at) % 1000) }, patientId: `O${at}`, date: '20260301', time: '080000', institution: 'Outage', description: 'outage', slices: 2, size: 32, charset: 'utf8' }),
+    ...generateStudy({
+      seed: options.seed * 100_000 + at,
+      kind: 'ct',
+      person: { name: `Outage^${at}`, birthDate, sex: 'F', residentId: madeUpResidentId(birthDate, (2 * at) % 1000) },
+      patientId: `O${at}`,
+      date: '20260301',
+      time: '080000',
+      institution: 'Outage',
+      description: 'outage',
+      slices: 2,
+      size: 32,
+      charset: 'utf8',
+    }),
   ];
-  const statuses = await sendAll({ host: '127.0.0.1', port: node.ports['dimse'] ?? 0, callingAeTitle: 'CT', calledAeTitle: 'MERIDIAN' }, objects);
+  const statuses = await sendAll(
+    { host: '127.0.0.1', port: node.ports['dimse'] ?? 0, callingAeTitle: 'CT', calledAeTitle: 'MERIDIAN' },
+    objects,
+  );
   if (statuses.some((status) => status !== 0)) throw new Error('a C-STORE was refused while the index was away');
 }
 
 /** Until nothing more comes: all arrived, or the node says that nothing is pending and three seconds passed without news. */
-async function drained(indexDatabase: string, node: ServedNode, options: CampaignOptions): Promise<{ arrived: number; doubled: number; outOfOrder: number }> {
+async function drained(
+  indexDatabase: string,
+  node: ServedNode,
+  options: CampaignOptions,
+): Promise<{ arrived: number; doubled: number; outOfOrder: number }> {
   const until = performance.now() + DRAIN_LIMIT_MS;
   let quietSince = performance.now();
   let last = -1;
@@ -85,8 +105,11 @@ async function drained(indexDatabase: string, node: ServedNode, options: Campaig
       last = arrivals.arrived;
       quietSince = performance.now();
     }
-    const status = (await (await fetch(`${node.apiUrl}/api/v1/node`)).json()) as { advertise?: { pending: number; lastSeq: number; acknowledgedSeq: number } };
-    const idle = status.advertise !== undefined && status.advertise.pending === 0 && status.advertise.acknowledgedSeq === status.advertise.lastSeq;
+    const status = (await (await fetch(`${node.apiUrl}/api/v1/node`)).json()) as {
+      advertise?: { pending: number; lastSeq: number; acknowledgedSeq: number };
+    };
+    const idle =
+      status.advertise !== undefined && status.advertise.pending === 0 && status.advertise.acknowledgedSeq === status.advertise.lastSeq;
     if (idle && performance.now() - quietSince > 3_000) return arrivals;
     if (performance.now() > until) {
       options.log('gave up waiting');

@@ -108,7 +108,16 @@ function patientElements(order: StudyOrder): Element[] {
     [0x00100020, 'LO', person.residentId ?? ''],
     [0x00100021, 'LO', CN_RESIDENT_ID_ISSUER],
     [0x00100022, 'CS', 'TEXT'],
-    [0x00100024, 'SQ', [[[0x00400032, 'UT', CN_RESIDENT_ID_ISSUER], [0x00400033, 'CS', 'ISO']]]],
+    [
+      0x00100024,
+      'SQ',
+      [
+        [
+          [0x00400032, 'UT', CN_RESIDENT_ID_ISSUER],
+          [0x00400033, 'CS', 'ISO'],
+        ],
+      ],
+    ],
   ];
   return [
     [0x00100010, 'PN', person.name],
@@ -144,7 +153,9 @@ function seriesElements(order: StudyOrder, seriesInstanceUid: string, seriesAt: 
     [0x0008103e, 'LO', description],
     [0x00180015, 'CS', order.kind === 'mr' ? 'HEAD' : 'CHEST'],
     [0x00200060, 'CS', ''],
-    ...(order.kind === 'dx' ? [[0x00185101, 'CS', seriesAt === 0 ? 'PA' : 'LL'] as const, [0x00080068, 'CS', 'FOR PRESENTATION'] as const] : [[0x00185100, 'CS', 'HFS'] as const]),
+    ...(order.kind === 'dx'
+      ? [[0x00185101, 'CS', seriesAt === 0 ? 'PA' : 'LL'] as const, [0x00080068, 'CS', 'FOR PRESENTATION'] as const]
+      : [[0x00185100, 'CS', 'HFS'] as const]),
   ];
 }
 
@@ -152,7 +163,11 @@ function imageElements(order: StudyOrder, picture: Picture, at: number): Element
   const spacing = (360 / picture.columns).toFixed(4);
   const placed: Element[] =
     order.kind === 'dx'
-      ? [[0x00181164, 'DS', [spacing, spacing]], [0x00282110, 'CS', '00'], [0x20500020, 'CS', 'IDENTITY']]
+      ? [
+          [0x00181164, 'DS', [spacing, spacing]],
+          [0x00282110, 'CS', '00'],
+          [0x20500020, 'CS', 'IDENTITY'],
+        ]
       : [
           [0x00200052, 'UI', uidFrom('frame-of-reference', order.kind, order.seed)],
           [0x00200032, 'DS', ['-180', '-180', String(-at)]],

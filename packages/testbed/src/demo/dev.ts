@@ -39,10 +39,17 @@ const parts: Part[] = [
   ),
 ];
 
-function part(name: string, packageName: Part['packageName'], program: keyof typeof PROGRAMS, args: readonly string[], env: Readonly<Record<string, string>>): Part {
+function part(
+  name: string,
+  packageName: Part['packageName'],
+  program: keyof typeof PROGRAMS,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Part {
   const start = (): ChildProcess => {
     const child = spawn(PROGRAMS[program], args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
-    for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', (text: string) => process.stdout.write(text.replace(/^(?=.)/gm, `[${name}] `)));
+    for (const stream of [child.stdout, child.stderr])
+      stream?.setEncoding('utf8').on('data', (text: string) => process.stdout.write(text.replace(/^(?=.)/gm, `[${name}] `)));
     return child;
   };
   return { name, packageName, start, process: undefined };
@@ -67,7 +74,19 @@ async function restart(packageName: string): Promise<void> {
 
 async function prepare(): Promise<void> {
   if (!existsSync(indexFolder)) {
-    const made = await runCommand('meridian-index', ['init', '--data', indexFolder, '--name', 'National index', '--host', '127.0.0.1', '--join-port', String(ports.join), '--grpc-port', String(ports.grpc)]);
+    const made = await runCommand('meridian-index', [
+      'init',
+      '--data',
+      indexFolder,
+      '--name',
+      'National index',
+      '--host',
+      '127.0.0.1',
+      '--join-port',
+      String(ports.join),
+      '--grpc-port',
+      String(ports.grpc),
+    ]);
     if (made.code !== 0) throw new Error(made.stderr);
   }
   const index = parts[0] as Part;
@@ -92,7 +111,10 @@ async function joinLink(name: string): Promise<string> {
 }
 
 await prepare();
-const web = spawn(nodeBinary(), [join(root, 'node_modules/vite/bin/vite.js'), 'build', 'packages/web', '--watch', '--logLevel', 'warn'], { cwd: root, stdio: 'inherit' });
+const web = spawn(nodeBinary(), [join(root, 'node_modules/vite/bin/vite.js'), 'build', 'packages/web', '--watch', '--logLevel', 'warn'], {
+  cwd: root,
+  stdio: 'inherit',
+});
 let due: NodeJS.Timeout | undefined;
 const changed = new Set<string>();
 for (const name of ['shared', 'index', 'node']) {
@@ -110,8 +132,9 @@ for (const name of ['shared', 'index', 'node']) {
     }, SETTLE_MS);
   });
 }
-for (const [at, hospital] of HOSPITALS.entries()) process.stdout.write(`[dev] ${hospital.name}: http://127.0.0.1:${ports.hospitals[at]?.http}\n`);
-process.stdout.write("[dev] Save a file to restart its part; Ctrl-C ends everything.\n");
+for (const [at, hospital] of HOSPITALS.entries())
+  process.stdout.write(`[dev] ${hospital.name}: http://127.0.0.1:${ports.hospitals[at]?.http}\n`);
+process.stdout.write('[dev] Save a file to restart its part; Ctrl-C ends everything.\n');
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
     web.kill();

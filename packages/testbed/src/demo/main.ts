@@ -78,7 +78,9 @@ async function stay(options: Options, startedAt: number): Promise<number> {
   const teller = openTeller(options.json ? process.stderr : process.stdout);
   const before = readRemembered(folder);
   if (before !== undefined && isAlive(before.pid)) {
-    throw new Error(`The demo is already running (process ${before.pid}): ${pages(portsFrom(before.base, HOSPITALS.length)).join('  ')}\nUse those pages, or stop it with Ctrl-C in its terminal first. Nothing was changed.`);
+    throw new Error(
+      `The demo is already running (process ${before.pid}): ${pages(portsFrom(before.base, HOSPITALS.length)).join('  ')}\nUse those pages, or stop it with Ctrl-C in its terminal first. Nothing was changed.`,
+    );
   }
   if (options.fresh) rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
@@ -87,9 +89,12 @@ async function stay(options: Options, startedAt: number): Promise<number> {
   const ports = portsFrom(base, HOSPITALS.length);
   const taken = await takenPort(ports);
   if (taken !== undefined) {
-    throw new Error(`Port ${taken} is in use by another program. The data in ${folder} was made with ports from ${base}: close that program, or start over with: npm start -- --fresh`);
+    throw new Error(
+      `Port ${taken} is in use by another program. The data in ${folder} was made with ports from ${base}: close that program, or start over with: npm start -- --fresh`,
+    );
   }
-  const remember = (told: boolean): void => writeFileSync(join(folder, REMEMBERED), JSON.stringify({ base, pid: process.pid, told } satisfies Remembered));
+  const remember = (told: boolean): void =>
+    writeFileSync(join(folder, REMEMBERED), JSON.stringify({ base, pid: process.pid, told } satisfies Remembered));
   remember(known?.told ?? false);
   const network = await openNetwork({ folder, hospitals: HOSPITALS, ports, logLevel: 'error' });
   const stopped = untilStopped();
@@ -99,16 +104,21 @@ async function stay(options: Options, startedAt: number): Promise<number> {
     } else {
       const summary = await tellStory(network, teller);
       remember(true);
-      if (options.json) process.stdout.write(`${JSON.stringify({ ok: true, ...summary, elapsedMs: Math.round(performance.now() - startedAt) })}\n`);
+      if (options.json)
+        process.stdout.write(`${JSON.stringify({ ok: true, ...summary, elapsedMs: Math.round(performance.now() - startedAt) })}\n`);
     }
     teller.chapter('Look for yourself');
-    for (const hospital of network.hospitals) teller.say(`${hospital.url}  ${hospital.name}  (C-STORE to ${hospital.aeTitle} at 127.0.0.1:${hospital.dimsePort})`);
+    for (const hospital of network.hospitals)
+      teller.say(`${hospital.url}  ${hospital.name}  (C-STORE to ${hospital.aeTitle} at 127.0.0.1:${hospital.dimsePort})`);
     teller.say(`Search for ${WANG.residentId}. Ctrl-C ends it; the data stays in ${folder}.`);
     await stopped;
     teller.say('Closing…');
   } finally {
     await network.close();
-    writeFileSync(join(folder, REMEMBERED), JSON.stringify({ base, pid: 0, told: readRemembered(folder)?.told ?? false } satisfies Remembered));
+    writeFileSync(
+      join(folder, REMEMBERED),
+      JSON.stringify({ base, pid: 0, told: readRemembered(folder)?.told ?? false } satisfies Remembered),
+    );
   }
   return 0;
 }
@@ -146,15 +156,29 @@ function readOptions(): Options | undefined {
   try {
     const { values } = parseArgs({
       args: process.argv.slice(2),
-      options: { once: { type: 'boolean' }, json: { type: 'boolean' }, fresh: { type: 'boolean' }, port: { type: 'string' }, data: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+      options: {
+        once: { type: 'boolean' },
+        json: { type: 'boolean' },
+        fresh: { type: 'boolean' },
+        port: { type: 'string' },
+        data: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
     });
     if (values.help === true) {
       process.stdout.write(`${USAGE}\n`);
       process.exit(0);
     }
     const base = values.port === undefined ? undefined : Number(values.port);
-    if (base !== undefined && (!Number.isInteger(base) || base < 1024 || base > 65_000)) throw new Error(`--port must be a number from 1024 to 65000, got "${values.port}"`);
-    return { once: values.once ?? false, json: values.json ?? false, fresh: values.fresh ?? false, folder: resolve(values.data ?? DEFAULT_FOLDER), ...(base === undefined ? {} : { base }) };
+    if (base !== undefined && (!Number.isInteger(base) || base < 1024 || base > 65_000))
+      throw new Error(`--port must be a number from 1024 to 65000, got "${values.port}"`);
+    return {
+      once: values.once ?? false,
+      json: values.json ?? false,
+      fresh: values.fresh ?? false,
+      folder: resolve(values.data ?? DEFAULT_FOLDER),
+      ...(base === undefined ? {} : { base }),
+    };
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n\n${USAGE}\n`);
     return undefined;

@@ -29,7 +29,9 @@ export async function freeBase(hospitals: number): Promise<number> {
   for (let base = FIRST_BASE; base < FIRST_BASE + TRIES * STEP; base += STEP) {
     if ((await takenPort(portsFrom(base, hospitals))) === undefined) return base;
   }
-  throw new Error(`Ports ${FIRST_BASE} to ${FIRST_BASE + TRIES * STEP} are all in use. Close a program that listens there, or name a free base: npm start -- --port 30000`);
+  throw new Error(
+    `Ports ${FIRST_BASE} to ${FIRST_BASE + TRIES * STEP} are all in use. Close a program that listens there, or name a free base: npm start -- --port 30000`,
+  );
 }
 
 async function isFree(port: number): Promise<boolean> {

@@ -38,7 +38,9 @@ export async function tellStory(network: Network<HospitalKey>, teller: Teller): 
   const stored = await Promise.all([a, b, c].map(async (hospital) => (await hospital.client.node()).storage));
   const studiesStored = stored.reduce((total, { studies }) => total + studies, 0);
   const instancesStored = stored.reduce((total, { instances }) => total + instances, 0);
-  teller.say(`${studiesStored} studies, ${instancesStored} images: on disk, hashed, acknowledged. Manifests are at the index; no pixel and no name is.`);
+  teller.say(
+    `${studiesStored} studies, ${instancesStored} images: on disk, hashed, acknowledged. Manifests are at the index; no pixel and no name is.`,
+  );
 
   teller.chapter(`A doctor at ${c.name} asks for everything about ${person}`);
   const before = await c.client.history(WANG.residentId);
@@ -91,7 +93,9 @@ async function examine(hospital: Hospital<HospitalKey>, teller: Teller): Promise
     const objects: StoredObject[] = [...generateStudy(order)];
     await send(hospital, `${order.kind.toUpperCase()}1`, objects);
     images += objects.length;
-    teller.say(`${order.kind.toUpperCase()} of ${order.person.name.split('=')[1] ?? order.person.name} (${order.patientId}), ${objects.length} images -> ${hospital.name}`);
+    teller.say(
+      `${order.kind.toUpperCase()} of ${order.person.name.split('=')[1] ?? order.person.name} (${order.patientId}), ${objects.length} images -> ${hospital.name}`,
+    );
   }
   const real = REAL_FILES[hospital.key].map(realObject);
   await send(hospital, 'ARCHIVE', real);
@@ -108,14 +112,22 @@ async function send(hospital: Hospital<HospitalKey>, callingAeTitle: string, obj
 function realObject(file: string): StoredObject {
   const bytes = readFileSync(join(REAL_FOLDER, file));
   const start = readPart10Start(bytes);
-  if (start === 'need-more' || start.sopClassUid === undefined || start.sopInstanceUid === undefined) throw new Error(`${file} has no file meta information`);
-  return { sopClassUid: start.sopClassUid, sopInstanceUid: start.sopInstanceUid, transferSyntaxUid: start.transferSyntaxUid, dataSet: bytes.subarray(start.metaEndOffset) };
+  if (start === 'need-more' || start.sopClassUid === undefined || start.sopInstanceUid === undefined)
+    throw new Error(`${file} has no file meta information`);
+  return {
+    sopClassUid: start.sopClassUid,
+    sopInstanceUid: start.sopInstanceUid,
+    transferSyntaxUid: start.transferSyntaxUid,
+    dataSet: bytes.subarray(start.metaEndOffset),
+  };
 }
 
 function tellHistory(history: History, teller: Teller): void {
   for (const study of history.studies) teller.say(describe(study));
   const { asked, answered, notAsked } = history.coverage;
-  teller.say(`${answered} of ${asked} hospitals answered${notAsked === 0 ? '' : `; ${notAsked} could not be asked, there may be studies we cannot see`}.`);
+  teller.say(
+    `${answered} of ${asked} hospitals answered${notAsked === 0 ? '' : `; ${notAsked} could not be asked, there may be studies we cannot see`}.`,
+  );
 }
 
 function describe(study: HistoryStudy): string {
@@ -126,7 +138,12 @@ function describe(study: HistoryStudy): string {
 }
 
 /** How many of these fetches the mesh refused, as it must. */
-async function countRefusals(hospital: Hospital<HospitalKey>, orders: readonly StudyOrder[], reason: string, teller: Teller): Promise<number> {
+async function countRefusals(
+  hospital: Hospital<HospitalKey>,
+  orders: readonly StudyOrder[],
+  reason: string,
+  teller: Teller,
+): Promise<number> {
   let refused = 0;
   for (const order of orders) {
     try {
@@ -148,23 +165,32 @@ async function copy(hospital: Hospital<HospitalKey>, order: StudyOrder, teller: 
   });
   const seconds = (performance.now() - startedAt) / 1000;
   const megabytes = (done.progress?.bytesVerified ?? 0) / 1e6;
-  teller.say(`${order.kind.toUpperCase()} of ${order.date}: ${done.progress?.instancesVerified ?? 0} images, ${megabytes.toFixed(1)} MB in ${seconds.toFixed(1)} s, first image after ${Math.round(done.progress?.firstImageMs ?? 0)} ms; each matches the digest its hospital signed.`);
+  teller.say(
+    `${order.kind.toUpperCase()} of ${order.date}: ${done.progress?.instancesVerified ?? 0} images, ${megabytes.toFixed(1)} MB in ${seconds.toFixed(1)} s, first image after ${Math.round(done.progress?.firstImageMs ?? 0)} ms; each matches the digest its hospital signed.`,
+  );
   return done;
 }
 
 /** Opens the copy through the hospital's own DICOMweb: metadata under the local id, one rendered image. */
 async function look(hospital: Hospital<HospitalKey>, order: StudyOrder, teller: Teller): Promise<void> {
   const study = studyUidOf(order);
-  const metadata = JSON.parse((await hospital.client.bytes(`/dicomweb/studies/${study}/metadata`, 'application/dicom+json')).body.toString('utf8')) as readonly Record<string, { Value?: readonly unknown[] }>[];
+  const metadata = JSON.parse(
+    (await hospital.client.bytes(`/dicomweb/studies/${study}/metadata`, 'application/dicom+json')).body.toString('utf8'),
+  ) as readonly Record<string, { Value?: readonly unknown[] }>[];
   const first = metadata[0];
   if (first === undefined) throw new Error('the copy has no metadata');
   const text = (tag: string): string => {
     const value = first[tag]?.Value?.[0];
     return typeof value === 'string' ? value : '';
   };
-  const image = await hospital.client.bytes(`/dicomweb/studies/${study}/series/${text('0020000E')}/instances/${text('00080018')}/rendered`, 'image/jpeg');
+  const image = await hospital.client.bytes(
+    `/dicomweb/studies/${study}/series/${text('0020000E')}/instances/${text('00080018')}/rendered`,
+    'image/jpeg',
+  );
   if (!image.contentType.startsWith('image/jpeg')) throw new Error(`a rendered image came as ${image.contentType}`);
-  teller.say(`${metadata.length} images under the local id ${text('00100020')}; the id at the other hospital stands in Original Attributes. One rendered: ${Math.round(image.body.length / 1024)} kB JPEG.`);
+  teller.say(
+    `${metadata.length} images under the local id ${text('00100020')}; the id at the other hospital stands in Original Attributes. One rendered: ${Math.round(image.body.length / 1024)} kB JPEG.`,
+  );
 }
 
 /**
@@ -180,7 +206,9 @@ async function countWrongJoins(a: Hospital<HospitalKey>, c: Hospital<HospitalKey
   const hers = uids(await c.client.history(WANG.residentId));
   const shared = [...uids(await c.client.history(LI.residentId))].filter((uid) => hers.has(uid));
   const wrong = wrongAtC.length + wrongAtA.length + shared.length;
-  teller.say(`${SHARED_LOCAL_ID} is Mrs Wang at ${a.name} and Mr Li at ${c.name}: ${wrong === 0 ? 'they stay two people.' : `${wrong} studies were joined wrongly.`}`);
+  teller.say(
+    `${SHARED_LOCAL_ID} is Mrs Wang at ${a.name} and Mr Li at ${c.name}: ${wrong === 0 ? 'they stay two people.' : `${wrong} studies were joined wrongly.`}`,
+  );
   return wrong;
 }
 

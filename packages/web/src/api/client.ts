@@ -49,7 +49,12 @@ async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
 }
 
 async function post<T>(path: string, body: object, signal?: AbortSignal): Promise<T> {
-  const init = { method: 'POST' as const, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body), ...(signal === undefined ? {} : { signal }) };
+  const init = {
+    method: 'POST' as const,
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+    ...(signal === undefined ? {} : { signal }),
+  };
   return (await (await send(BASE + path, init)).json()) as T;
 }
 
@@ -57,10 +62,12 @@ async function post<T>(path: string, body: object, signal?: AbortSignal): Promis
 export const getNode = (signal?: AbortSignal): Promise<NodeView> => get('/node', signal);
 
 /** Studies of a person in all hospitals, and who could not be asked. */
-export const askHistory = (personId: string, purpose: Purpose, signal?: AbortSignal): Promise<HistoryView> => post('/history', { personId, purpose }, signal);
+export const askHistory = (personId: string, purpose: Purpose, signal?: AbortSignal): Promise<HistoryView> =>
+  post('/history', { personId, purpose }, signal);
 
 /** Consents of a person as they stand now. */
-export const listConsents = async (personId: string, signal?: AbortSignal): Promise<readonly ConsentView[]> => (await post<{ consents: readonly ConsentView[] }>('/consents/list', { personId }, signal)).consents;
+export const listConsents = async (personId: string, signal?: AbortSignal): Promise<readonly ConsentView[]> =>
+  (await post<{ consents: readonly ConsentView[] }>('/consents/list', { personId }, signal)).consents;
 
 /** Records what the patient agreed to. */
 export const recordConsent = (request: ConsentRequest): Promise<ConsentView> => post('/consents', request);
@@ -69,10 +76,16 @@ export const recordConsent = (request: ConsentRequest): Promise<ConsentView> => 
 export const revokeConsent = (consentId: string): Promise<{ revoked: number }> => post('/consents/revoke', { consentId });
 
 /** Copies, running and ended. */
-export const listTransfers = async (signal?: AbortSignal): Promise<readonly TransferView[]> => (await get<{ transfers: readonly TransferView[] }>('/transfers', signal)).transfers;
+export const listTransfers = async (signal?: AbortSignal): Promise<readonly TransferView[]> =>
+  (await get<{ transfers: readonly TransferView[] }>('/transfers', signal)).transfers;
 
 /** Starts a copy from another hospital. */
-export const startTransfer = (request: { personId: string; studyInstanceUid: string; holderNode?: string; purpose: Purpose }): Promise<TransferView> => post('/transfers', request);
+export const startTransfer = (request: {
+  personId: string;
+  studyInstanceUid: string;
+  holderNode?: string;
+  purpose: Purpose;
+}): Promise<TransferView> => post('/transfers', request);
 
 /** Stops a copy; what arrived is kept. */
 export const cancelTransfer = (id: string): Promise<TransferView> => post(`/transfers/${encodeURIComponent(id)}/cancel`, {});
@@ -87,7 +100,12 @@ export async function followTransfer(id: string, onChange: (view: TransferView) 
     const lines = (rest + part.value).split('\n');
     rest = lines.pop() ?? '';
     for (const text of lines) {
-      const line = JSON.parse(text) as { type: string; progress?: TransferView; result?: TransferView; problem?: { reason: string; message: string } };
+      const line = JSON.parse(text) as {
+        type: string;
+        progress?: TransferView;
+        result?: TransferView;
+        problem?: { reason: string; message: string };
+      };
       if (line.type === 'problem' && line.problem !== undefined) throw new ApiProblem(500, line.problem.reason, line.problem.message);
       const view = line.progress ?? line.result;
       if (view !== undefined) onChange(view);
@@ -97,7 +115,10 @@ export async function followTransfer(id: string, onChange: (view: TransferView) 
 
 /** DICOM JSON from the node's own DICOMweb. An empty answer is an empty list (PS3.18 8.3.4: 204 too). */
 export async function askDicomWeb(path: string, signal?: AbortSignal): Promise<readonly DicomJson[]> {
-  const response = await send(`/dicomweb${path}`, { headers: { accept: 'application/dicom+json' }, ...(signal === undefined ? {} : { signal }) });
+  const response = await send(`/dicomweb${path}`, {
+    headers: { accept: 'application/dicom+json' },
+    ...(signal === undefined ? {} : { signal }),
+  });
   return response.status === 204 ? [] : ((await response.json()) as readonly DicomJson[]);
 }
 

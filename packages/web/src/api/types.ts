@@ -15,7 +15,14 @@ export interface NodeView {
   readonly aeTitle: string;
   readonly ports: Readonly<Record<string, number>>;
   readonly index?: { readonly state: 'connected' | 'unreachable'; readonly sinceEpochMs: number };
-  readonly storage: { readonly studies: number; readonly instances: number; readonly bytes: number; readonly freeBytes: number; readonly quarantined: number; readonly readOnly: boolean };
+  readonly storage: {
+    readonly studies: number;
+    readonly instances: number;
+    readonly bytes: number;
+    readonly freeBytes: number;
+    readonly quarantined: number;
+    readonly readOnly: boolean;
+  };
   readonly hospitals: readonly (Hospital & { readonly self: boolean })[];
 }
 
@@ -73,7 +80,12 @@ export interface TransferView {
   readonly holderNode?: string;
   readonly holderName?: string;
   readonly state: 'queued' | 'running' | 'done' | 'failed' | 'cancelled';
-  readonly progress?: { readonly instancesVerified: number; readonly instancesTotal: number; readonly bytesVerified: number; readonly bytesTotal: number };
+  readonly progress?: {
+    readonly instancesVerified: number;
+    readonly instancesTotal: number;
+    readonly bytesVerified: number;
+    readonly bytesTotal: number;
+  };
   readonly failure?: { readonly code: string; readonly reason: string; readonly message: string };
 }
 

@@ -29,7 +29,15 @@ export function ConsentForm({ personId, hospitalName, purpose, onSaved, onCancel
   const [agreed, setAgreed] = useState(false);
   const [fault, setFault] = useState<string>();
   const save = useMutation({
-    mutationFn: () => recordConsent({ personId, grantee: { kind: grantee }, purposes: [purpose], ...(modalities.length === 0 ? {} : { modalities }), validForMs: days * DAY_MS, clerk: clerk.trim() }),
+    mutationFn: () =>
+      recordConsent({
+        personId,
+        grantee: { kind: grantee },
+        purposes: [purpose],
+        ...(modalities.length === 0 ? {} : { modalities }),
+        validForMs: days * DAY_MS,
+        clerk: clerk.trim(),
+      }),
     onSuccess: onSaved,
   });
   const submit = (event: FormEvent): void => {
@@ -38,7 +46,8 @@ export function ConsentForm({ personId, hospitalName, purpose, onSaved, onCancel
     setFault(missing);
     if (missing === undefined) save.mutate();
   };
-  const toggle = (code: string): void => setModalities((chosen) => (chosen.includes(code) ? chosen.filter((each) => each !== code) : [...chosen, code]));
+  const toggle = (code: string): void =>
+    setModalities((chosen) => (chosen.includes(code) ? chosen.filter((each) => each !== code) : [...chosen, code]));
   const who = grantee === 'this-hospital' ? hospitalName : words.consentAny;
   const what = modalities.length === 0 ? words.allImaging : modalities.join(words.comma);
   const until = dayText(Date.now() + days * DAY_MS, language);
@@ -46,28 +55,60 @@ export function ConsentForm({ personId, hospitalName, purpose, onSaved, onCancel
     <form className="consent-form" onSubmit={submit} autoComplete="off">
       <fieldset>
         <legend>{words.consentWho}</legend>
-        <label><input type="radio" name="grantee" checked={grantee === 'this-hospital'} onChange={() => setGrantee('this-hospital')} /> {words.consentThis}</label>
-        <label><input type="radio" name="grantee" checked={grantee === 'any-treating'} onChange={() => setGrantee('any-treating')} /> {words.consentAny}</label>
+        <label>
+          <input type="radio" name="grantee" checked={grantee === 'this-hospital'} onChange={() => setGrantee('this-hospital')} />{' '}
+          {words.consentThis}
+        </label>
+        <label>
+          <input type="radio" name="grantee" checked={grantee === 'any-treating'} onChange={() => setGrantee('any-treating')} />{' '}
+          {words.consentAny}
+        </label>
       </fieldset>
       <fieldset>
         <legend>{words.consentModalities}</legend>
-        <label><input type="checkbox" checked={modalities.length === 0} onChange={() => setModalities([])} /> {words.consentAll}</label>
+        <label>
+          <input type="checkbox" checked={modalities.length === 0} onChange={() => setModalities([])} /> {words.consentAll}
+        </label>
         <div className="checks">
-          {MODALITIES.map((code) => <label key={code}><input type="checkbox" checked={modalities.includes(code)} onChange={() => toggle(code)} /> {code}</label>)}
+          {MODALITIES.map((code) => (
+            <label key={code}>
+              <input type="checkbox" checked={modalities.includes(code)} onChange={() => toggle(code)} /> {code}
+            </label>
+          ))}
         </div>
       </fieldset>
-      <label className="field">{words.consentDays}
-        <select value={days} onChange={(event) => setDays(Number(event.target.value))}>{DAYS.map((count) => <option key={count} value={count}>{words.days(count)}</option>)}</select>
+      <label className="field">
+        {words.consentDays}
+        <select value={days} onChange={(event) => setDays(Number(event.target.value))}>
+          {DAYS.map((count) => (
+            <option key={count} value={count}>
+              {words.days(count)}
+            </option>
+          ))}
+        </select>
       </label>
-      <label className="field">{words.clerk}
-        <input value={clerk} maxLength={128} placeholder={words.clerkHint} onChange={(event) => setClerk(event.target.value)} aria-invalid={fault !== undefined && clerk.trim() === ''} />
+      <label className="field">
+        {words.clerk}
+        <input
+          value={clerk}
+          maxLength={128}
+          placeholder={words.clerkHint}
+          onChange={(event) => setClerk(event.target.value)}
+          aria-invalid={fault !== undefined && clerk.trim() === ''}
+        />
       </label>
       <p className="preview">{words.consentPreview(who, what, until, words.purposes[purpose] ?? purpose)}</p>
-      <label><input type="checkbox" checked={agreed} onChange={(event) => setAgreed(event.target.checked)} /> {words.consentPatientAgreed}</label>
-      <p role="alert" className="bad small">{fault}</p>
+      <label>
+        <input type="checkbox" checked={agreed} onChange={(event) => setAgreed(event.target.checked)} /> {words.consentPatientAgreed}
+      </label>
+      <p role="alert" className="bad small">
+        {fault}
+      </p>
       {save.error !== null && <Problem error={save.error} />}
       <div className="actions">
-        <Button type="submit" className="primary" isDisabled={save.isPending}>{words.consentSave}</Button>
+        <Button type="submit" className="primary" isDisabled={save.isPending}>
+          {words.consentSave}
+        </Button>
         <Button onPress={onCancel}>{words.cancel}</Button>
       </div>
     </form>

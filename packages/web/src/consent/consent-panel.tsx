@@ -22,7 +22,12 @@ export function ConsentPanel({ personId, hospitalName, purpose, joined }: Consen
   const [isRecording, setRecording] = useState(false);
   const [news, setNews] = useState('');
   const [stopping, setStopping] = useState<ConsentView>();
-  const consents = useQuery({ queryKey: ['consents', personId], queryFn: ({ signal }) => listConsents(personId, signal), gcTime: 0, enabled: joined });
+  const consents = useQuery({
+    queryKey: ['consents', personId],
+    queryFn: ({ signal }) => listConsents(personId, signal),
+    gcTime: 0,
+    enabled: joined,
+  });
   const changed = async (text: string): Promise<void> => {
     setNews(text);
     await Promise.all([queries.invalidateQueries({ queryKey: ['consents'] }), queries.invalidateQueries({ queryKey: ['history'] })]);
@@ -35,12 +40,18 @@ export function ConsentPanel({ personId, hospitalName, purpose, joined }: Consen
   return (
     <aside className="card consent" aria-labelledby="consent-title">
       <h2 id="consent-title">{words.consent}</h2>
-      <p role="status" className="good small">{news}</p>
+      <p role="status" className="good small">
+        {news}
+      </p>
       {!joined && <p>{words.notJoined}</p>}
       {consents.error !== null && <Problem error={consents.error} onRetry={() => void consents.refetch()} />}
       {revoke.error !== null && <Problem error={revoke.error} />}
       {consents.data?.length === 0 && <p className="muted">{words.consentNone}</p>}
-      <ul className="consents">{consents.data?.map((consent) => <ConsentItem key={consent.consentId} consent={consent} onStop={() => setStopping(consent)} />)}</ul>
+      <ul className="consents">
+        {consents.data?.map((consent) => (
+          <ConsentItem key={consent.consentId} consent={consent} onStop={() => setStopping(consent)} />
+        ))}
+      </ul>
       {isRecording ? (
         <ConsentForm
           personId={personId}
@@ -53,7 +64,11 @@ export function ConsentPanel({ personId, hospitalName, purpose, joined }: Consen
           }}
         />
       ) : (
-        joined && <Button className="primary" onPress={() => setRecording(true)}>{words.consentRecord}</Button>
+        joined && (
+          <Button className="primary" onPress={() => setRecording(true)}>
+            {words.consentRecord}
+          </Button>
+        )
       )}
       {stopping !== undefined && (
         <ModalOverlay className="overlay" isOpen isDismissable onOpenChange={(isOpen) => !isOpen && setStopping(undefined)}>
@@ -62,8 +77,12 @@ export function ConsentPanel({ personId, hospitalName, purpose, joined }: Consen
               <Heading slot="title">{words.consentStopTitle}</Heading>
               <p>{words.consentStopText}</p>
               <div className="actions">
-                <Button autoFocus onPress={() => setStopping(undefined)}>{words.cancel}</Button>
-                <Button className="danger" isDisabled={revoke.isPending} onPress={() => revoke.mutate(stopping)}>{words.consentStop}</Button>
+                <Button autoFocus onPress={() => setStopping(undefined)}>
+                  {words.cancel}
+                </Button>
+                <Button className="danger" isDisabled={revoke.isPending} onPress={() => revoke.mutate(stopping)}>
+                  {words.consentStop}
+                </Button>
               </div>
             </Dialog>
           </Modal>
@@ -82,12 +101,18 @@ function ConsentItem({ consent, onStop }: { readonly consent: ConsentView; reado
   return (
     <li className={live ? 'consent-item' : 'consent-item consent-past'}>
       <div>
-        <span className={consent.state === 'active' ? 'tag tag-good' : 'tag'}>{SHAPES[consent.state]} {words.consentStates[consent.state]}</span>
+        <span className={consent.state === 'active' ? 'tag tag-good' : 'tag'}>
+          {SHAPES[consent.state]} {words.consentStates[consent.state]}
+        </span>
         {live && <span className="small"> {words.consentUntil(dayText(consent.validUntilEpochMs, language))}</span>}
       </div>
       <strong>{consent.grantee.kind === 'hospital' ? consent.grantee.name : words.consentAny}</strong>
-      <span className="small">{what} · {consent.purposes.map((code) => words.purposes[code] ?? code).join(words.comma)}</span>
-      <span className="muted small">{words.consentBy(consent.recordedBy.clerk, consent.recordedBy.name, dayText(consent.recordedAtEpochMs, language))}</span>
+      <span className="small">
+        {what} · {consent.purposes.map((code) => words.purposes[code] ?? code).join(words.comma)}
+      </span>
+      <span className="muted small">
+        {words.consentBy(consent.recordedBy.clerk, consent.recordedBy.name, dayText(consent.recordedAtEpochMs, language))}
+      </span>
       {live && <Button onPress={onStop}>{words.consentStop}</Button>}
     </li>
   );

@@ -34,13 +34,28 @@ export function Find({ onFound }: { readonly onFound: (personId: string) => void
       <section className="card narrow" aria-labelledby="confirm-title">
         <h1 id="confirm-title">{words.confirmTitle}</h1>
         <dl className="facts">
-          <div><dt>{words.confirmId}</dt><dd className="mono">{candidate.masked}</dd></div>
-          {candidate.birthDate !== undefined && <div><dt>{words.confirmBirth}</dt><dd>{dateOfDa(candidate.birthDate)}</dd></div>}
-          {candidate.sex !== undefined && <div><dt>{words.confirmSex}</dt><dd>{words.sexes[candidate.sex]}</dd></div>}
+          <div>
+            <dt>{words.confirmId}</dt>
+            <dd className="mono">{candidate.masked}</dd>
+          </div>
+          {candidate.birthDate !== undefined && (
+            <div>
+              <dt>{words.confirmBirth}</dt>
+              <dd>{dateOfDa(candidate.birthDate)}</dd>
+            </div>
+          )}
+          {candidate.sex !== undefined && (
+            <div>
+              <dt>{words.confirmSex}</dt>
+              <dd>{words.sexes[candidate.sex]}</dd>
+            </div>
+          )}
         </dl>
         {candidate.birthDate === undefined && <p className="muted">{words.confirmOther}</p>}
         <div className="actions">
-          <Button ref={confirm} className="primary" onPress={() => onFound(candidate.personId)}>{words.confirm}</Button>
+          <Button ref={confirm} className="primary" onPress={() => onFound(candidate.personId)}>
+            {words.confirm}
+          </Button>
           <Button onPress={() => setCandidate(undefined)}>{words.change}</Button>
         </div>
       </section>
@@ -54,9 +69,13 @@ export function Find({ onFound }: { readonly onFound: (personId: string) => void
           <Label>{words.personId}</Label>
           <div className="field-row">
             <Input className="mono" autoComplete="off" spellCheck="false" maxLength={256} />
-            <Button type="submit" className="primary" isDisabled={text.trim() === ''}>{words.check}</Button>
+            <Button type="submit" className="primary" isDisabled={text.trim() === ''}>
+              {words.check}
+            </Button>
           </div>
-          <Text slot="description" className="muted small">{words.findHint}</Text>
+          <Text slot="description" className="muted small">
+            {words.findHint}
+          </Text>
           <FieldError>{fault}</FieldError>
         </TextField>
       </form>

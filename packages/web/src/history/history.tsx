@@ -26,7 +26,11 @@ interface HistoryProps {
 export function History({ personId, purpose, hospitals, transfers, onOpen, onChange }: HistoryProps): ReactNode {
   const words = useWords();
   const [doubted, setDoubted] = useState<HistoryStudy>();
-  const history = useQuery({ queryKey: ['history', personId, purpose], queryFn: ({ signal }) => askHistory(personId, purpose, signal), gcTime: 0 });
+  const history = useQuery({
+    queryKey: ['history', personId, purpose],
+    queryFn: ({ signal }) => askHistory(personId, purpose, signal),
+    gcTime: 0,
+  });
   const open = (study: HistoryStudy): void => ((study.mismatch?.length ?? 0) > 0 ? setDoubted(study) : onOpen(study));
   return (
     <div className="history">
@@ -38,8 +42,15 @@ export function History({ personId, purpose, hospitals, transfers, onOpen, onCha
       {history.error !== null && <Problem error={history.error} onRetry={() => void history.refetch()} />}
       {history.data !== undefined && (
         <>
-          <Completeness coverage={history.data.coverage} found={history.data.studies.length} busy={history.isFetching} onAskAgain={() => void history.refetch()} />
-          {history.data.studies.length > 0 && <Years studies={history.data.studies} personId={personId} purpose={purpose} transfers={transfers} onOpen={open} />}
+          <Completeness
+            coverage={history.data.coverage}
+            found={history.data.studies.length}
+            busy={history.isFetching}
+            onAskAgain={() => void history.refetch()}
+          />
+          {history.data.studies.length > 0 && (
+            <Years studies={history.data.studies} personId={personId} purpose={purpose} transfers={transfers} onOpen={open} />
+          )}
           <NotShown view={history.data} />
         </>
       )}
@@ -48,7 +59,13 @@ export function History({ personId, purpose, hospitals, transfers, onOpen, onCha
   );
 }
 
-function Years({ studies, personId, purpose, transfers, onOpen }: { readonly studies: readonly HistoryStudy[] } & Pick<HistoryProps, 'personId' | 'purpose' | 'transfers' | 'onOpen'>): ReactNode {
+function Years({
+  studies,
+  personId,
+  purpose,
+  transfers,
+  onOpen,
+}: { readonly studies: readonly HistoryStudy[] } & Pick<HistoryProps, 'personId' | 'purpose' | 'transfers' | 'onOpen'>): ReactNode {
   const words = useWords();
   const years = Map.groupBy(studies, (study) => study.studyDate?.slice(0, 4) || words.noDate);
   return (
@@ -63,7 +80,14 @@ function Years({ studies, personId, purpose, transfers, onOpen }: { readonly stu
                 study={study}
                 transfer={ofRow(study, transfers.of(study.studyInstanceUid))}
                 onOpen={() => onOpen(study)}
-                onFetch={(holderNode) => void transfers.start({ personId, purpose, studyInstanceUid: study.studyInstanceUid, ...(holderNode === undefined ? {} : { holderNode }) })}
+                onFetch={(holderNode) =>
+                  void transfers.start({
+                    personId,
+                    purpose,
+                    studyInstanceUid: study.studyInstanceUid,
+                    ...(holderNode === undefined ? {} : { holderNode }),
+                  })
+                }
                 onCancel={(view) => void transfers.cancel(view)}
               />
             ))}
@@ -76,7 +100,11 @@ function Years({ studies, personId, purpose, transfers, onOpen }: { readonly stu
 
 /** Where hospitals differ under one UID, a copy belongs to the row of its holder alone. */
 function ofRow(study: HistoryStudy, transfer: TransferView | undefined): TransferView | undefined {
-  const isOther = study.differs === true && study.held === 'no' && transfer?.holderNode !== undefined && !study.holders.some(({ nodeId }) => nodeId === transfer.holderNode);
+  const isOther =
+    study.differs === true &&
+    study.held === 'no' &&
+    transfer?.holderNode !== undefined &&
+    !study.holders.some(({ nodeId }) => nodeId === transfer.holderNode);
   return isOther ? undefined : transfer;
 }
 
@@ -88,7 +116,11 @@ function NotShown({ view }: { readonly view: HistoryView }): ReactNode {
   return (
     <section className="not-shown" aria-labelledby="not-shown">
       <h2 id="not-shown">{words.notShown}</h2>
-      <ul>{missing.map((node) => <li key={node.nodeId}>{words.notShownNode(node.name, notShownWord(answeredOf(node), words))}</li>)}</ul>
+      <ul>
+        {missing.map((node) => (
+          <li key={node.nodeId}>{words.notShownNode(node.name, notShownWord(answeredOf(node), words))}</li>
+        ))}
+      </ul>
     </section>
   );
 }
@@ -102,7 +134,11 @@ function Waiting({ text }: { readonly text: string }): ReactNode {
   return (
     <div role="status" className="waiting">
       <p>{text}</p>
-      <div className="skeleton" aria-hidden="true"><span /><span /><span /></div>
+      <div className="skeleton" aria-hidden="true">
+        <span />
+        <span />
+        <span />
+      </div>
     </div>
   );
 }

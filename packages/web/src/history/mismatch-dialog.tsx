@@ -5,7 +5,15 @@ import { dateOfDa } from '../format.ts';
 import { useWords } from '../settings.tsx';
 
 /** Two records side by side, before anything is opened. */
-export function MismatchDialog({ study, onCancel, onConfirm }: { readonly study: HistoryStudy; readonly onCancel: () => void; readonly onConfirm: () => void }): ReactNode {
+export function MismatchDialog({
+  study,
+  onCancel,
+  onConfirm,
+}: {
+  readonly study: HistoryStudy;
+  readonly onCancel: () => void;
+  readonly onConfirm: () => void;
+}): ReactNode {
   const words = useWords();
   return (
     <ModalOverlay className="overlay" isOpen onOpenChange={(isOpen) => !isOpen && onCancel()} isDismissable>
@@ -14,16 +22,30 @@ export function MismatchDialog({ study, onCancel, onConfirm }: { readonly study:
           <Heading slot="title">{words.mismatchTitle}</Heading>
           <p>{words.mismatchText}</p>
           <table>
-            <thead><tr><td /><th scope="col">{words.mismatchHere}</th><th scope="col">{words.mismatchThere}</th></tr></thead>
+            <thead>
+              <tr>
+                <td />
+                <th scope="col">{words.mismatchHere}</th>
+                <th scope="col">{words.mismatchThere}</th>
+              </tr>
+            </thead>
             <tbody>
               {study.mismatch?.map(({ field, local, fetched }) => (
-                <tr key={field}><th scope="row">{words.mismatchFields[field] ?? field}</th><td>{valueOf(field, local)}</td><td>{valueOf(field, fetched)}</td></tr>
+                <tr key={field}>
+                  <th scope="row">{words.mismatchFields[field] ?? field}</th>
+                  <td>{valueOf(field, local)}</td>
+                  <td>{valueOf(field, fetched)}</td>
+                </tr>
               ))}
             </tbody>
           </table>
           <div className="actions">
-            <Button autoFocus onPress={onCancel}>{words.cancel}</Button>
-            <Button className="danger" onPress={onConfirm}>{words.mismatchOpen}</Button>
+            <Button autoFocus onPress={onCancel}>
+              {words.cancel}
+            </Button>
+            <Button className="danger" onPress={onConfirm}>
+              {words.mismatchOpen}
+            </Button>
           </div>
         </Dialog>
       </Modal>

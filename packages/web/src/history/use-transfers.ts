@@ -33,7 +33,11 @@ export function useTransfers(): Transfers {
         following.current.delete(view.id);
       }
       // What is held has changed, and perhaps who may see it.
-      await Promise.all([queries.invalidateQueries({ queryKey: ['history'] }), queries.invalidateQueries({ queryKey: ['node'] }), queries.invalidateQueries({ queryKey: ['dicomweb'] })]);
+      await Promise.all([
+        queries.invalidateQueries({ queryKey: ['history'] }),
+        queries.invalidateQueries({ queryKey: ['node'] }),
+        queries.invalidateQueries({ queryKey: ['dicomweb'] }),
+      ]);
     },
     [put, queries],
   );
@@ -65,5 +69,9 @@ export function useTransfers(): Transfers {
 }
 
 function failureOf(thrown: unknown): { code: string; reason: string; message: string } {
-  return { code: 'UNAVAILABLE', reason: thrown instanceof ApiProblem ? thrown.reason : 'NODE_UNREACHABLE', message: thrown instanceof Error ? thrown.message : '' };
+  return {
+    code: 'UNAVAILABLE',
+    reason: thrown instanceof ApiProblem ? thrown.reason : 'NODE_UNREACHABLE',
+    message: thrown instanceof Error ? thrown.message : '',
+  };
 }

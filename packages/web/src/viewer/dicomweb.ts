@@ -48,9 +48,7 @@ export async function loadStudy(studyInstanceUid: string, signal: AbortSignal): 
     sex: text(about, '00100040'),
     studyDate: text(about, '00080020'),
     description: text(about, '00081030'),
-    series: series
-      .map((one) => seriesOf(study, one, bySeries.get(text(one, '0020000E')) ?? []))
-      .toSorted((a, b) => a.number - b.number),
+    series: series.map((one) => seriesOf(study, one, bySeries.get(text(one, '0020000E')) ?? [])).toSorted((a, b) => a.number - b.number),
   };
 }
 
@@ -71,7 +69,14 @@ function seriesOf(study: string, series: DicomJson, instances: readonly DicomJso
   const base = `/dicomweb${study}/series/${uid}`;
   const sorted = instances.toSorted((a, b) => number(a, '00200013') - number(b, '00200013'));
   const pictures = NO_PICTURES.has(modality) ? [] : sorted.flatMap((instance) => picturesOf(base, instance));
-  return { uid, modality, description: text(series, '0008103E'), number: number(series, '00200011'), thumbnailUrl: pictures.length === 0 ? undefined : `${base}/thumbnail`, pictures };
+  return {
+    uid,
+    modality,
+    description: text(series, '0008103E'),
+    number: number(series, '00200011'),
+    thumbnailUrl: pictures.length === 0 ? undefined : `${base}/thumbnail`,
+    pictures,
+  };
 }
 
 function picturesOf(base: string, instance: DicomJson): Picture[] {

@@ -45,7 +45,16 @@ export function Stack({ series }: { readonly series: ViewerSeries }): ReactNode 
   }, [total]);
 
   const onKey = (event: KeyboardEvent): void => {
-    const to = { ArrowDown: position + 1, ArrowRight: position + 1, ArrowUp: position - 1, ArrowLeft: position - 1, PageDown: position + 10, PageUp: position - 10, Home: 0, End: total - 1 }[event.key];
+    const to = {
+      ArrowDown: position + 1,
+      ArrowRight: position + 1,
+      ArrowUp: position - 1,
+      ArrowLeft: position - 1,
+      PageDown: position + 10,
+      PageUp: position - 10,
+      Home: 0,
+      End: total - 1,
+    }[event.key];
     if (to === undefined) return;
     event.preventDefault();
     go(to);
@@ -53,19 +62,44 @@ export function Stack({ series }: { readonly series: ViewerSeries }): ReactNode 
   if (picture === undefined) return null;
   return (
     <section className="stack" aria-label={series.description || series.modality}>
-      <div className="stack-frame" ref={frame} tabIndex={0} role="group" aria-describedby="stack-keys" aria-label={words.image(position + 1, total)} onKeyDown={onKey}>
+      <div
+        className="stack-frame"
+        ref={frame}
+        tabIndex={0}
+        role="group"
+        aria-describedby="stack-keys"
+        aria-label={words.image(position + 1, total)}
+        onKeyDown={onKey}
+      >
         {fault === undefined ? (
-          <img src={picture.url} alt={words.imageAlt(series.modality, position + 1, total)} draggable={false} onError={() => void reasonOf(picture.url).then(setFault)} />
+          <img
+            src={picture.url}
+            alt={words.imageAlt(series.modality, position + 1, total)}
+            draggable={false}
+            onError={() => void reasonOf(picture.url).then(setFault)}
+          />
         ) : (
           <Problem error={fault} onRetry={() => setFault(undefined)} />
         )}
-        <span className="watermark" aria-hidden="true">{words.preview}</span>
+        <span className="watermark" aria-hidden="true">
+          {words.preview}
+        </span>
       </div>
       <div className="stack-place">
-        <input type="range" min={1} max={total} value={position + 1} disabled={total === 1} aria-label={words.image(position + 1, total)} onChange={(event) => go(Number(event.target.value) - 1)} />
+        <input
+          type="range"
+          min={1}
+          max={total}
+          value={position + 1}
+          disabled={total === 1}
+          aria-label={words.image(position + 1, total)}
+          onChange={(event) => go(Number(event.target.value) - 1)}
+        />
         <output>{words.image(position + 1, total)}</output>
       </div>
-      <p id="stack-keys" className="muted small stack-keys">{words.stackKeys}</p>
+      <p id="stack-keys" className="muted small stack-keys">
+        {words.stackKeys}
+      </p>
     </section>
   );
 }

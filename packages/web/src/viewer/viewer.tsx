@@ -9,7 +9,15 @@ import { loadStudy, type ViewerSeries } from './dicomweb.ts';
 import { Stack } from './stack.tsx';
 
 /** Images of a study that is held here, as previews. Dark whatever the theme: no white flash in a reading room. */
-export function Viewer({ study, transfer, onClose }: { readonly study: HistoryStudy; readonly transfer: TransferView | undefined; readonly onClose: () => void }): ReactNode {
+export function Viewer({
+  study,
+  transfer,
+  onClose,
+}: {
+  readonly study: HistoryStudy;
+  readonly transfer: TransferView | undefined;
+  readonly onClose: () => void;
+}): ReactNode {
   const words = useWords();
   const [chosen, setChosen] = useState<string>();
   const running = transfer?.state === 'running';
@@ -34,7 +42,9 @@ export function Viewer({ study, transfer, onClose }: { readonly study: HistorySt
   return (
     <div className="viewer" data-theme="dark">
       <header className="provenance" aria-label={words.provenance}>
-        <Button onPress={onClose} autoFocus>← {words.back}</Button>
+        <Button onPress={onClose} autoFocus>
+          ← {words.back}
+        </Button>
         <div className="provenance-facts">
           <strong>{loaded.data?.patientName || '…'}</strong>
           <span className="mono">{loaded.data?.patientId}</span>
@@ -44,11 +54,17 @@ export function Viewer({ study, transfer, onClose }: { readonly study: HistorySt
         </div>
         <strong className="preview-flag">{words.preview}</strong>
       </header>
-      {running && copied !== undefined && <p className="viewer-copying" role="status">{words.copying(copied.instancesVerified, copied.instancesTotal)}</p>}
+      {running && copied !== undefined && (
+        <p className="viewer-copying" role="status">
+          {words.copying(copied.instancesVerified, copied.instancesTotal)}
+        </p>
+      )}
       <main className="viewer-main">
         {loaded.isPending && <p role="status">{words.loadingImages}</p>}
         {loaded.error !== null && <Problem error={loaded.error} onRetry={() => void loaded.refetch()} />}
-        {loaded.data !== undefined && current === undefined && <p role="status">{loaded.data.series.length === 0 ? words.noImages : words.noPicture}</p>}
+        {loaded.data !== undefined && current === undefined && (
+          <p role="status">{loaded.data.series.length === 0 ? words.noImages : words.noPicture}</p>
+        )}
         {current !== undefined && (
           <>
             <SeriesStrip series={series} current={current} onChoose={setChosen} />
@@ -66,10 +82,22 @@ function Origin({ study }: { readonly study: HistoryStudy }): ReactNode {
   const own = study.held === 'local';
   // Without the index a copy's maker is not known here; our own name would be wrong.
   const maker = study.holders.find((holder) => holder.self === own);
-  return <span className={own ? 'origin' : 'origin origin-copy'}>{own ? '■' : '●'} {[own ? words.provenanceOwn : words.provenanceCopy, maker?.name].filter(Boolean).join(' · ')}</span>;
+  return (
+    <span className={own ? 'origin' : 'origin origin-copy'}>
+      {own ? '■' : '●'} {[own ? words.provenanceOwn : words.provenanceCopy, maker?.name].filter(Boolean).join(' · ')}
+    </span>
+  );
 }
 
-function SeriesStrip({ series, current, onChoose }: { readonly series: readonly ViewerSeries[]; readonly current: ViewerSeries; readonly onChoose: (uid: string) => void }): ReactNode {
+function SeriesStrip({
+  series,
+  current,
+  onChoose,
+}: {
+  readonly series: readonly ViewerSeries[];
+  readonly current: ViewerSeries;
+  readonly onChoose: (uid: string) => void;
+}): ReactNode {
   const words = useWords();
   return (
     <nav className="strip" aria-label={words.series}>
@@ -77,7 +105,9 @@ function SeriesStrip({ series, current, onChoose }: { readonly series: readonly 
         <Button key={one.uid} className="strip-item" aria-pressed={one.uid === current.uid} onPress={() => onChoose(one.uid)}>
           {one.thumbnailUrl !== undefined && <img src={one.thumbnailUrl} alt="" width="72" height="72" loading="lazy" />}
           <span>{one.description || one.modality}</span>
-          <span className="muted small">{one.modality} · {words.images(one.pictures.length)}</span>
+          <span className="muted small">
+            {one.modality} · {words.images(one.pictures.length)}
+          </span>
         </Button>
       ))}
     </nav>

@@ -8,7 +8,10 @@ export const en = {
   themeLight: 'Light',
   themeDark: 'Dark',
   purpose: 'Purpose',
-  purposes: { TREAT: 'Treatment', ETREAT: 'Emergency treatment', PATRQT: 'The patient asks', HOPERAT: 'Hospital operations' } as Record<string, string>,
+  purposes: { TREAT: 'Treatment', ETREAT: 'Emergency treatment', PATRQT: 'The patient asks', HOPERAT: 'Hospital operations' } as Record<
+    string,
+    string
+  >,
   indexConnected: 'Index connected',
   indexUnreachable: (since: string) => `Index cannot be reached (since ${since}). Images are still received and kept.`,
   notJoined: 'Not joined: own images only',
@@ -30,7 +33,8 @@ export const en = {
   confirm: 'Yes, show imaging',
   change: 'Another person',
   idCheckDigit: 'The check digit does not match. Compare the number with the document, digit by digit.',
-  idUnknownForm: 'This is not a resident id (18 or 15 characters), nor type:issuer:number. Types: cn-resident-id, insurance, passport, mrn.',
+  idUnknownForm:
+    'This is not a resident id (18 or 15 characters), nor type:issuer:number. Types: cn-resident-id, insurance, passport, mrn.',
 
   asking: (hospitals: number) => (hospitals > 1 ? `Asking ${hospitals} hospitals…` : 'Asking the hospitals…'),
   askAgain: 'Ask again',
@@ -42,9 +46,12 @@ export const en = {
   silent: 'has announced nothing yet',
   unverified: 'not all it announced can be verified',
   alone: 'This hospital has not joined the mesh yet. This list shows its own images only; there may be studies we cannot see.',
-  noneFound: (hospitals: number, time: string) => `No imaging found. ${hospitals === 1 ? '1 hospital' : `All ${hospitals} hospitals`} answered at ${time}.`,
-  allAnswered: (found: number, hospitals: number, time: string) => `${found} ${found === 1 ? 'study' : 'studies'} found. ${hospitals === 1 ? '1 hospital' : `All ${hospitals} hospitals`} answered at ${time}.`,
-  someNotAsked: (found: number, missing: number, hospitals: number, names: string) => `${found} found so far. ${missing} of ${hospitals} hospitals could not be asked: ${names}. There may be studies we cannot see.`,
+  noneFound: (hospitals: number, time: string) =>
+    `No imaging found. ${hospitals === 1 ? '1 hospital' : `All ${hospitals} hospitals`} answered at ${time}.`,
+  allAnswered: (found: number, hospitals: number, time: string) =>
+    `${found} ${found === 1 ? 'study' : 'studies'} found. ${hospitals === 1 ? '1 hospital' : `All ${hospitals} hospitals`} answered at ${time}.`,
+  someNotAsked: (found: number, missing: number, hospitals: number, names: string) =>
+    `${found} found so far. ${missing} of ${hospitals} hospitals could not be asked: ${names}. There may be studies we cannot see.`,
   indexAway: 'The index cannot be reached. This list shows what this hospital holds; there may be studies we cannot see.',
   someStale: (names: string) => `Not the newest state: ${names}. Newer studies may be missing.`,
   comma: ', ',
@@ -104,7 +111,8 @@ export const en = {
   clerk: 'Recorded by',
   clerkHint: 'Your name, as used in this hospital',
   clerkMissing: 'Say who records this.',
-  consentPreview: (who: string, what: string, until: string, purpose: string) => `${who} may see ${what} until ${until}. Purpose: ${purpose.toLowerCase()}.`,
+  consentPreview: (who: string, what: string, until: string, purpose: string) =>
+    `${who} may see ${what} until ${until}. Purpose: ${purpose.toLowerCase()}.`,
   consentPatientAgreed: 'The patient has agreed to this',
   consentAgreeFirst: 'Record it only after the patient has agreed.',
   consentSave: 'Record',
@@ -113,7 +121,10 @@ export const en = {
   consentStopTitle: 'Stop sharing?',
   consentStopText: 'Running copies stop. Copies elsewhere are locked.',
   consentStopped: 'Stopped. These images can no longer be opened elsewhere; copies there are locked.',
-  consentStates: { active: 'Valid', 'not-yet': 'Not valid yet', expired: 'Ended', revoked: 'Stopped', refused: 'Not shared' } as Record<string, string>,
+  consentStates: { active: 'Valid', 'not-yet': 'Not valid yet', expired: 'Ended', revoked: 'Stopped', refused: 'Not shared' } as Record<
+    string,
+    string
+  >,
   consentUntil: (until: string) => `until ${until}`,
   consentBy: (clerk: string, hospital: string, date: string) => `Recorded by ${clerk}, ${hospital}, ${date}`,
   allImaging: 'all imaging',

@@ -46,7 +46,8 @@ export const zhCN: Words = {
   alone: '本院尚未加入网络，此列表只含本院影像，可能还有未显示的检查。',
   noneFound: (hospitals, time) => `未找到影像检查。${hospitals} 家医院均已在 ${time} 答复。`,
   allAnswered: (found, hospitals, time) => `找到 ${found} 项检查。${hospitals} 家医院均已在 ${time} 答复。`,
-  someNotAsked: (found, missing, hospitals, names) => `${found === 0 ? '目前未找到' : `目前找到 ${found} 项`}。${hospitals} 家医院中有 ${missing} 家未能查询：${names}，可能还有未显示的检查。`,
+  someNotAsked: (found, missing, hospitals, names) =>
+    `${found === 0 ? '目前未找到' : `目前找到 ${found} 项`}。${hospitals} 家医院中有 ${missing} 家未能查询：${names}，可能还有未显示的检查。`,
   indexAway: '索引暂时连不上。此列表只含本院保存的影像，可能还有未显示的检查。',
   someStale: (names) => `并非最新状态：${names}，可能缺少较新的检查。`,
   comma: '、',

@@ -23,10 +23,15 @@ export interface ConsentOptions {
 const DAY_MS = 86_400_000;
 
 /** `meridian consent record <person id>` */
-export async function consentRecord({ terminal, connect, env }: CommandParts, personId: string, options: ConsentOptions): Promise<CommandOutcome> {
+export async function consentRecord(
+  { terminal, connect, env }: CommandParts,
+  personId: string,
+  options: ConsentOptions,
+): Promise<CommandOutcome> {
   const { say } = terminal;
   const days = Number(options.days);
-  if (!Number.isInteger(days) || days < 1 || days > 36_500) throw new MeshError('INVALID_ARGUMENT', 'USAGE_DAYS', say('usageValid', { value: options.days }));
+  if (!Number.isInteger(days) || days < 1 || days > 36_500)
+    throw new MeshError('INVALID_ARGUMENT', 'USAGE_DAYS', say('usageValid', { value: options.days }));
   const body = {
     personId,
     grantee: granteeOf(options, say('usageGrantee')),
@@ -46,9 +51,15 @@ export async function consentRecord({ terminal, connect, env }: CommandParts, pe
 }
 
 /** `meridian consent revoke [person id] [--id]` */
-export async function consentRevoke({ terminal, connect }: CommandParts, personId: string | undefined, { id }: { id?: string }): Promise<CommandOutcome> {
+export async function consentRevoke(
+  { terminal, connect }: CommandParts,
+  personId: string | undefined,
+  { id }: { id?: string },
+): Promise<CommandOutcome> {
   if ((personId === undefined) === (id === undefined)) throw new MeshError('INVALID_ARGUMENT', 'USAGE_REVOKE', terminal.say('usageRevoke'));
-  const answer = (await (await connect()).post('/consents/revoke', id === undefined ? { personId } : { consentId: id })) as { revoked: number };
+  const answer = (await (await connect()).post('/consents/revoke', id === undefined ? { personId } : { consentId: id })) as {
+    revoked: number;
+  };
   terminal.print(terminal.say('revoked', { count: answer.revoked }));
   return { exitCode: EXIT.done, result: answer };
 }
@@ -70,7 +81,8 @@ export async function consentList({ terminal, connect }: CommandParts, personId:
 }
 
 function granteeOf({ thisHospital, hospital, anyTreating }: ConsentOptions, usage: string): object {
-  if ([thisHospital === true, hospital !== undefined, anyTreating === true].filter(Boolean).length !== 1) throw new MeshError('INVALID_ARGUMENT', 'USAGE_GRANTEE', usage);
+  if ([thisHospital === true, hospital !== undefined, anyTreating === true].filter(Boolean).length !== 1)
+    throw new MeshError('INVALID_ARGUMENT', 'USAGE_GRANTEE', usage);
   if (thisHospital === true) return { kind: 'this-hospital' };
   return hospital === undefined ? { kind: 'any-treating' } : { kind: 'hospital', nodeId: hospital };
 }

@@ -19,7 +19,8 @@ export async function doctor(parts: CommandParts): Promise<CommandOutcome> {
     terminal.print(`${MARK[check.state]} ${check.title}: ${check.says}`);
     if (check.todo !== undefined) terminal.print(`    → ${check.todo}`);
   }
-  if (unknown.length > 0) terminal.print(`${MARK.unknown} ${terminal.say('notChecked', { names: unknown.map((check) => check.title).join(', ') })}`);
+  if (unknown.length > 0)
+    terminal.print(`${MARK.unknown} ${terminal.say('notChecked', { names: unknown.map((check) => check.title).join(', ') })}`);
   return { exitCode: advice.state === 'problem' ? EXIT.failed : EXIT.done, result: { ...advice } };
 }
 
@@ -40,7 +41,17 @@ async function localFacts({ folder, env, clock }: CommandParts): Promise<DoctorF
     nowEpochMs: clock.now(),
     running: false,
     joined: isEnrolled(folder),
-    ...(space === undefined ? {} : { disk: { freeBytes: space.bavail * space.bsize, totalBytes: space.blocks * space.bsize, readOnly: false } }),
-    ...(dimse.port === 0 ? {} : { dimse: { host: dimse.host, port: dimse.port, answering: await portAnswers(dimse.host === '0.0.0.0' ? '127.0.0.1' : dimse.host, dimse.port) } }),
+    ...(space === undefined
+      ? {}
+      : { disk: { freeBytes: space.bavail * space.bsize, totalBytes: space.blocks * space.bsize, readOnly: false } }),
+    ...(dimse.port === 0
+      ? {}
+      : {
+          dimse: {
+            host: dimse.host,
+            port: dimse.port,
+            answering: await portAnswers(dimse.host === '0.0.0.0' ? '127.0.0.1' : dimse.host, dimse.port),
+          },
+        }),
   };
 }

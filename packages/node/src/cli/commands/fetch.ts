@@ -13,7 +13,12 @@ export interface FetchOptions {
 }
 
 /** `meridian fetch <person id> <study uid>`: copies a study and follows it to the end. Ctrl-C cancels the copy. */
-export async function fetchCommand({ terminal, connect, signal }: CommandParts, personId: string, studyInstanceUid: string, options: FetchOptions): Promise<CommandOutcome> {
+export async function fetchCommand(
+  { terminal, connect, signal }: CommandParts,
+  personId: string,
+  studyInstanceUid: string,
+  options: FetchOptions,
+): Promise<CommandOutcome> {
   const { say } = terminal;
   const study = parseStudyInstanceUid(studyInstanceUid);
   const client = await connect();
@@ -41,7 +46,13 @@ export async function fetchCommand({ terminal, connect, signal }: CommandParts, 
 
 function outcomeOf(view: TransferView, { print, note, say }: CommandParts['terminal']): CommandOutcome {
   if (view.state === 'done') {
-    print(say('copied', { instances: view.progress?.instancesVerified ?? 0, bytes: bytesText(view.progress?.bytesVerified ?? 0), resumed: view.resumedInstances ?? 0 }));
+    print(
+      say('copied', {
+        instances: view.progress?.instancesVerified ?? 0,
+        bytes: bytesText(view.progress?.bytesVerified ?? 0),
+        resumed: view.resumedInstances ?? 0,
+      }),
+    );
     return { exitCode: EXIT.done, result: { transfer: view } };
   }
   if (view.state === 'cancelled') throw new MeshError('CANCELLED', 'TRANSFER_CANCELLED', say('copyCancelled'));

@@ -32,7 +32,11 @@ const HELD = { local: 'heldLocal', copy: 'heldCopy', partial: 'heldPartial', no:
 const CONSENT = { own: 'consentOwn', allowed: 'consentAllowed', refused: 'consentRefused' } as const;
 
 /** `meridian history <person id>`: studies in all hospitals, newest first, and who could not be asked. */
-export async function history({ terminal, connect, clock }: CommandParts, personId: string, { purpose }: { purpose: string }): Promise<CommandOutcome> {
+export async function history(
+  { terminal, connect, clock }: CommandParts,
+  personId: string,
+  { purpose }: { purpose: string },
+): Promise<CommandOutcome> {
   const { say } = terminal;
   const client = await connect();
   const slow = clock.after(1000, () => terminal.progress(say('asking')));
@@ -53,10 +57,19 @@ export async function history({ terminal, connect, clock }: CommandParts, person
   ]);
   if (rows.length > 0) for (const line of table(say('columns'), rows)) terminal.print(line);
   for (const study of studies) {
-    for (const { field, local, fetched } of study.mismatch ?? []) terminal.print(`${dateText(study.studyDate)}: ${say('mismatch', { field, local, fetched })}`);
+    for (const { field, local, fetched } of study.mismatch ?? [])
+      terminal.print(`${dateText(study.studyDate)}: ${say('mismatch', { field, local, fetched })}`);
   }
   for (const study of studies.filter(({ differs }) => differs === true)) {
-    terminal.print(say('differs', { study: study.studyInstanceUid, holders: study.holders.filter(({ self }) => !self).map(({ name, nodeId }) => `${name} (${nodeId})`).join(', ') }));
+    terminal.print(
+      say('differs', {
+        study: study.studyInstanceUid,
+        holders: study.holders
+          .filter(({ self }) => !self)
+          .map(({ name, nodeId }) => `${name} (${nodeId})`)
+          .join(', '),
+      }),
+    );
   }
   for (const line of coverageLines(answer, complete, say)) terminal.print(line);
   return { exitCode: complete ? EXIT.done : EXIT.partial, result: { ...answer } };
@@ -68,10 +81,22 @@ function coverageLines({ coverage, studies }: HistoryAnswer, complete: boolean, 
   const away = coverage.nodes.filter((node) => !isAnswered(node.state) && !isStale(node.state));
   const stale = coverage.nodes.filter((node) => isStale(node.state));
   const verdict = complete
-    ? [...(studies.length === 0 ? [say('noneFound')] : []), say('allAsked', { asked: coverage.asked, time: momentText(coverage.answeredAtEpochMs) })].join(' ')
-    : say('someNotAsked', { found: studies.length, missing: coverage.notAsked, asked: coverage.asked, names: away.map((node) => node.name).join(', ') });
+    ? [
+        ...(studies.length === 0 ? [say('noneFound')] : []),
+        say('allAsked', { asked: coverage.asked, time: momentText(coverage.answeredAtEpochMs) }),
+      ].join(' ')
+    : say('someNotAsked', {
+        found: studies.length,
+        missing: coverage.notAsked,
+        asked: coverage.asked,
+        names: away.map((node) => node.name).join(', '),
+      });
   const unverified = coverage.nodes.filter((node) => node.state === 'unverified');
-  return [verdict, ...unverified.map((node) => say('unverified', { name: node.name })), ...stale.map((node) => say('staleSince', { name: node.name, since: momentText(node.asOfEpochMs ?? 0) }))];
+  return [
+    verdict,
+    ...unverified.map((node) => say('unverified', { name: node.name })),
+    ...stale.map((node) => say('staleSince', { name: node.name, since: momentText(node.asOfEpochMs ?? 0) })),
+  ];
 }
 
 function isAnswered(state: string): boolean {

@@ -15,7 +15,10 @@ export interface ServedNode {
 }
 
 /** `meridian serve`: runs the node until Ctrl-C or SIGTERM. */
-export async function serve({ terminal, folder, env, signal }: CommandParts, openNode: (config: NodeConfig) => Promise<ServedNode>): Promise<CommandOutcome> {
+export async function serve(
+  { terminal, folder, env, signal }: CommandParts,
+  openNode: (config: NodeConfig) => Promise<ServedNode>,
+): Promise<CommandOutcome> {
   const { say } = terminal;
   const config = loadNodeConfig({ folder, env });
   const node = await openNode(config);

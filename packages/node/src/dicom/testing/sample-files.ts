@@ -15,10 +15,19 @@ export interface Sample {
 
 /** Every file of the collection. */
 export function samples(): Sample[] {
-  return readFileSync(path.join(sharedDataFolder, 'MANIFEST.tsv'), 'utf8').split('\n').slice(1).filter((line) => line !== '').map((line) => {
-    const columns = line.split('\t');
-    return { name: columns[0] ?? '', file: path.join(sharedDataFolder, columns[0] ?? ''), transferSyntax: columns[5] ?? '', note: columns[8] ?? '' };
-  });
+  return readFileSync(path.join(sharedDataFolder, 'MANIFEST.tsv'), 'utf8')
+    .split('\n')
+    .slice(1)
+    .filter((line) => line !== '')
+    .map((line) => {
+      const columns = line.split('\t');
+      return {
+        name: columns[0] ?? '',
+        file: path.join(sharedDataFolder, columns[0] ?? ''),
+        transferSyntax: columns[5] ?? '',
+        note: columns[8] ?? '',
+      };
+    });
 }
 
 /** The sample of this name in the manifest. */
@@ -34,7 +43,11 @@ export function datasetOf(file: Buffer): { dataset: Buffer; transferSyntaxUid: s
 }
 
 /** Reads a data set fed in pieces. */
-export function readDataset(dataset: Buffer, transferSyntaxUid: string, options: { readonly chunkBytes?: number; readonly limits?: Partial<HeaderLimits> } = {}): DicomHeader {
+export function readDataset(
+  dataset: Buffer,
+  transferSyntaxUid: string,
+  options: { readonly chunkBytes?: number; readonly limits?: Partial<HeaderLimits> } = {},
+): DicomHeader {
   const { chunkBytes = 65_536, limits = {} } = options;
   const reader = createHeaderReader({ transferSyntaxUid, limits });
   for (let at = 0; at < dataset.length; at += chunkBytes) {
@@ -47,7 +60,10 @@ export function readDataset(dataset: Buffer, transferSyntaxUid: string, options:
 }
 
 /** Reads a whole file. */
-export function readFile(file: Buffer, options: { readonly chunkBytes?: number; readonly limits?: Partial<HeaderLimits> } = {}): DicomHeader {
+export function readFile(
+  file: Buffer,
+  options: { readonly chunkBytes?: number; readonly limits?: Partial<HeaderLimits> } = {},
+): DicomHeader {
   const { dataset, transferSyntaxUid } = datasetOf(file);
   return readDataset(dataset, transferSyntaxUid, options);
 }

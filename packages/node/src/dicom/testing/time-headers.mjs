@@ -5,7 +5,16 @@ import { element, identityElements } from './build-dataset.ts';
 
 const ROUNDS = 3000;
 const text = ['LO', 'SH', 'DS', 'IS', 'CS', 'UI', 'TM', 'DA'];
-const values = { LO: 'Vendor value', SH: 'Short', DS: '1.25\\-3.5e2\\7', IS: '512', CS: 'ORIGINAL\\PRIMARY', UI: '1.2.840.113619.2.5.1762583153', TM: '101112.5', DA: '20260102' };
+const values = {
+  LO: 'Vendor value',
+  SH: 'Short',
+  DS: '1.25\\-3.5e2\\7',
+  IS: '512',
+  CS: 'ORIGINAL\\PRIMARY',
+  UI: '1.2.840.113619.2.5.1762583153',
+  TM: '101112.5',
+  DA: '20260102',
+};
 const parts = [identityElements()];
 for (let index = 0; index < 250; index++) {
   const vr = text[index % text.length];
@@ -28,4 +37,6 @@ const elapsedMs = performance.now() - started;
 const cpu = process.cpuUsage(cpuBefore);
 const cpuMs = (cpu.user + cpu.system) / 1000;
 const header = once();
-process.stdout.write(`${JSON.stringify({ headersPerSecond: Math.round((ROUNDS / elapsedMs) * 1000), headersPerCpuSecond: Math.round((ROUNDS / cpuMs) * 1000), headerBytes: header.headerBytes, elements: header.topLevel.tags.length, rounds: ROUNDS })}\n`);
+process.stdout.write(
+  `${JSON.stringify({ headersPerSecond: Math.round((ROUNDS / elapsedMs) * 1000), headersPerCpuSecond: Math.round((ROUNDS / cpuMs) * 1000), headerBytes: header.headerBytes, elements: header.topLevel.tags.length, rounds: ROUNDS })}\n`,
+);

@@ -18,19 +18,31 @@ interface CodecDecoder {
 }
 
 declare module '@cornerstonejs/codec-charls/decodewasmjs' {
-  const factory: (options: { readonly print: (text: string) => void; readonly printErr: (text: string) => void }) => Promise<{ readonly JpegLSDecoder: new () => CodecDecoder }>;
+  const factory: (options: {
+    readonly print: (text: string) => void;
+    readonly printErr: (text: string) => void;
+  }) => Promise<{ readonly JpegLSDecoder: new () => CodecDecoder }>;
   export default factory;
 }
 declare module '@cornerstonejs/codec-openjpeg/decodewasmjs' {
-  const factory: (options: { readonly print: (text: string) => void; readonly printErr: (text: string) => void }) => Promise<{ readonly J2KDecoder: new () => CodecDecoder }>;
+  const factory: (options: {
+    readonly print: (text: string) => void;
+    readonly printErr: (text: string) => void;
+  }) => Promise<{ readonly J2KDecoder: new () => CodecDecoder }>;
   export default factory;
 }
 declare module '@cornerstonejs/codec-openjph/wasmjs' {
-  const factory: (options: { readonly print: (text: string) => void; readonly printErr: (text: string) => void }) => Promise<{ readonly HTJ2KDecoder: new () => CodecDecoder }>;
+  const factory: (options: {
+    readonly print: (text: string) => void;
+    readonly printErr: (text: string) => void;
+  }) => Promise<{ readonly HTJ2KDecoder: new () => CodecDecoder }>;
   export default factory;
 }
 declare module '@cornerstonejs/codec-libjpeg-turbo-8bit/decodewasmjs' {
-  const factory: (options: { readonly print: (text: string) => void; readonly printErr: (text: string) => void }) => Promise<{ readonly JPEGDecoder: new () => CodecDecoder }>;
+  const factory: (options: {
+    readonly print: (text: string) => void;
+    readonly printErr: (text: string) => void;
+  }) => Promise<{ readonly JPEGDecoder: new () => CodecDecoder }>;
   export default factory;
 }
 declare module 'jpeg-lossless-decoder-js' {

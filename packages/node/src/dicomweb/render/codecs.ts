@@ -19,7 +19,14 @@ export async function decodeCompressed(frame: Uint8Array, image: ImageDescriptio
   const kind = codecOf(image.transferSyntaxUid);
   if (kind === undefined) return undefined;
   const size = codestreamSize(frame);
-  if (size === undefined || size.width !== image.columns || size.height !== image.rows || size.components !== image.samplesPerPixel || size.bits > 16) throw brokenPixels();
+  if (
+    size === undefined ||
+    size.width !== image.columns ||
+    size.height !== image.rows ||
+    size.components !== image.samplesPerPixel ||
+    size.bits > 16
+  )
+    throw brokenPixels();
   try {
     // What the codestream is decides, for some senders put lossless JPEG under the name of another process.
     if (size.marker === SOF_LOSSLESS) return await decodeJpegLossless(frame, image, size.bits);
@@ -78,7 +85,12 @@ async function decodeWith(decoder: CodecDecoder, frame: Uint8Array, image: Image
     const bytes = decoded.slice(0, count * bytesPerSample);
     const samples = bytesPerSample === 1 ? bytes : new Uint16Array(bytes.buffer, 0, count);
     const planar = image.samplesPerPixel > 1 && decoder.getInterleaveMode?.() === 0;
-    return { samples: planar ? interleaved(samples, image.samplesPerPixel) : samples, samplesPerPixel: image.samplesPerPixel, photometricInterpretation: afterCodec(image.photometricInterpretation), aligned: true };
+    return {
+      samples: planar ? interleaved(samples, image.samplesPerPixel) : samples,
+      samplesPerPixel: image.samplesPerPixel,
+      photometricInterpretation: afterCodec(image.photometricInterpretation),
+      aligned: true,
+    };
   } finally {
     decoder.delete();
   }
@@ -120,5 +132,10 @@ async function decodeJpegLossless(frame: Uint8Array, image: ImageDescription, bi
   const decoded: unknown = new Decoder().decode(owned.buffer, 0, owned.length, bits <= 8 ? 1 : 2);
   const count = image.rows * image.columns * image.samplesPerPixel;
   if (!(decoded instanceof Uint8Array || decoded instanceof Uint16Array) || decoded.length < count) throw brokenPixels();
-  return { samples: decoded.subarray(0, count), samplesPerPixel: image.samplesPerPixel, photometricInterpretation: image.photometricInterpretation, aligned: true };
+  return {
+    samples: decoded.subarray(0, count),
+    samplesPerPixel: image.samplesPerPixel,
+    photometricInterpretation: image.photometricInterpretation,
+    aligned: true,
+  };
 }

@@ -44,7 +44,13 @@ function sizeOfJpeg(view: DataView): CodestreamSize | undefined {
     const isFrame = (marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc) || marker === 0xf7;
     if (isFrame) {
       if (at + 10 > view.byteLength) return undefined;
-      return { marker, bits: view.getUint8(at + 4), height: view.getUint16(at + 5), width: view.getUint16(at + 7), components: view.getUint8(at + 9) };
+      return {
+        marker,
+        bits: view.getUint8(at + 4),
+        height: view.getUint16(at + 5),
+        width: view.getUint16(at + 7),
+        components: view.getUint8(at + 9),
+      };
     }
     at += 2 + view.getUint16(at + 2);
   }

@@ -28,7 +28,11 @@ function fromYbr(ybr: Uint8Array): Uint8Array {
   return new Uint8Array(rgb.buffer);
 }
 
-function fromPalette(samples: DecodedFrame['samples'], image: ImageDescription, palette: NonNullable<ImageDescription['palette']>): Uint8Array {
+function fromPalette(
+  samples: DecodedFrame['samples'],
+  image: ImageDescription,
+  palette: NonNullable<ImageDescription['palette']>,
+): Uint8Array {
   const tables = [palette.red, palette.green, palette.blue].map((table) => ({ table, shift: shiftOf(table) }));
   const mask = 2 ** image.bitsStored - 1;
   const rgb = new Uint8Array(samples.length * 3);

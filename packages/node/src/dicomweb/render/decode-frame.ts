@@ -21,7 +21,12 @@ export async function decodeFrame(frame: Uint8Array, image: ImageDescription): P
   if (image.transferSyntaxUid === RLE_LOSSLESS) return decodeRleFrame(frame, image);
   const decoded = await decodeCompressed(frame, image);
   if (decoded !== undefined) return decoded;
-  throw new MeshError('UNIMPLEMENTED', 'TRANSFER_SYNTAX_NOT_RENDERED', `This node cannot show pixels compressed as ${transferSyntax(image.transferSyntaxUid)?.name ?? image.transferSyntaxUid}. Retrieve the object as it is stored.`, { details: { transferSyntaxUid: image.transferSyntaxUid } });
+  throw new MeshError(
+    'UNIMPLEMENTED',
+    'TRANSFER_SYNTAX_NOT_RENDERED',
+    `This node cannot show pixels compressed as ${transferSyntax(image.transferSyntaxUid)?.name ?? image.transferSyntaxUid}. Retrieve the object as it is stored.`,
+    { details: { transferSyntaxUid: image.transferSyntaxUid } },
+  );
 }
 
 function pixelsOf(image: ImageDescription): number {
@@ -48,7 +53,8 @@ function decodeNative(frame: Uint8Array, image: ImageDescription): DecodedFrame 
   const { samplesPerPixel, photometricInterpretation } = image;
   const base = { samplesPerPixel, photometricInterpretation, aligned: false };
   if (image.bitsAllocated === 1) return { ...base, samples: unpackBitmap(frame, pixelsOf(image)), aligned: true };
-  if (photometricInterpretation === 'YBR_FULL_422' && samplesPerPixel === 3) return { ...base, samples: widen422(frame, pixelsOf(image)), photometricInterpretation: 'YBR_FULL' };
+  if (photometricInterpretation === 'YBR_FULL_422' && samplesPerPixel === 3)
+    return { ...base, samples: widen422(frame, pixelsOf(image)), photometricInterpretation: 'YBR_FULL' };
   const samples = words(frame, pixelsOf(image) * samplesPerPixel, image.bitsAllocated);
   return { ...base, samples: samplesPerPixel > 1 && image.planarConfiguration === 1 ? interleave(samples, samplesPerPixel) : samples };
 }
@@ -107,5 +113,10 @@ function decodeRleFrame(frame: Uint8Array, image: ImageDescription): DecodedFram
       samples[to] = ((samples[to] ?? 0) | ((plane[at] ?? 0) << shift)) >>> 0;
     }
   });
-  return { samples, samplesPerPixel: image.samplesPerPixel, photometricInterpretation: image.photometricInterpretation === 'YBR_FULL_422' ? 'YBR_FULL' : image.photometricInterpretation, aligned: false };
+  return {
+    samples,
+    samplesPerPixel: image.samplesPerPixel,
+    photometricInterpretation: image.photometricInterpretation === 'YBR_FULL_422' ? 'YBR_FULL' : image.photometricInterpretation,
+    aligned: false,
+  };
 }

@@ -18,7 +18,8 @@ export function toGrey(frame: DecodedFrame, image: ImageDescription, asked: Wind
     return image.signed && value >= half ? value - 2 * half : value;
   };
   const modality = modalityOf(image);
-  const window = asked ?? image.window ?? (image.windowTable === undefined ? windowOfHistogram(frame.samples, image, stored, modality) : undefined);
+  const window =
+    asked ?? image.window ?? (image.windowTable === undefined ? windowOfHistogram(frame.samples, image, stored, modality) : undefined);
   const show = window === undefined ? tableShow(image.windowTable) : windowShow(window);
   const value = (sample: number): number => {
     const shown = Math.min(255, Math.max(0, Math.round(show(modality(stored(sample))))));
@@ -59,7 +60,12 @@ function windowShow({ center, width, function: shape }: Window): (value: number)
   return (value) => ((value - middle) / span + 0.5) * 255;
 }
 
-function windowOfHistogram(samples: DecodedFrame['samples'], image: ImageDescription, stored: (sample: number) => number, modality: (stored: number) => number): Window {
+function windowOfHistogram(
+  samples: DecodedFrame['samples'],
+  image: ImageDescription,
+  stored: (sample: number) => number,
+  modality: (stored: number) => number,
+): Window {
   const step = Math.max(1, Math.floor(samples.length / 250_000));
   const values: number[] = [];
   for (let at = 0; at < samples.length; at += step) {

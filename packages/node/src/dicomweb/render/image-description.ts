@@ -66,20 +66,43 @@ const FRAME_VOI_LUT = '00289132';
 export function describeImage(header: DicomJson, transferSyntaxUid: string, frame: number): ImageDescription {
   const rows = firstNumber(header, TAG.Rows);
   const columns = firstNumber(header, TAG.Columns);
-  if (rows === undefined || columns === undefined) throw new MeshError('FAILED_PRECONDITION', 'NOT_AN_IMAGE', 'This object has no pixels to show.');
+  if (rows === undefined || columns === undefined)
+    throw new MeshError('FAILED_PRECONDITION', 'NOT_AN_IMAGE', 'This object has no pixels to show.');
   const bitsAllocated = firstNumber(header, TAG.BitsAllocated) ?? 16;
   const bitsStored = firstNumber(header, TAG.BitsStored) ?? bitsAllocated;
   const highBit = firstNumber(header, TAG.HighBit) ?? bitsStored - 1;
   const samplesPerPixel = firstNumber(header, TAG.SamplesPerPixel) ?? 1;
-  const consistent = [1, 8, 16, 32].includes(bitsAllocated) && bitsStored >= 1 && bitsStored <= bitsAllocated && highBit < bitsAllocated && highBit >= bitsStored - 1 && (samplesPerPixel === 1 || samplesPerPixel === 3)
-    && Number.isInteger(rows) && Number.isInteger(columns) && rows > 0 && columns > 0;
-  if (!consistent) throw new MeshError('FAILED_PRECONDITION', 'IMAGE_ATTRIBUTES_INVALID', 'The attributes that describe the pixels of this object are absent or contradict each other.');
+  const consistent =
+    [1, 8, 16, 32].includes(bitsAllocated) &&
+    bitsStored >= 1 &&
+    bitsStored <= bitsAllocated &&
+    highBit < bitsAllocated &&
+    highBit >= bitsStored - 1 &&
+    (samplesPerPixel === 1 || samplesPerPixel === 3) &&
+    Number.isInteger(rows) &&
+    Number.isInteger(columns) &&
+    rows > 0 &&
+    columns > 0;
+  if (!consistent)
+    throw new MeshError(
+      'FAILED_PRECONDITION',
+      'IMAGE_ATTRIBUTES_INVALID',
+      'The attributes that describe the pixels of this object are absent or contradict each other.',
+    );
   const transformation = group(header, frame, PIXEL_VALUE_TRANSFORMATION) ?? header;
   const voi = group(header, frame, FRAME_VOI_LUT) ?? header;
   const photometricInterpretation = firstString(header, TAG.PhotometricInterpretation) ?? (samplesPerPixel === 3 ? 'RGB' : 'MONOCHROME2');
   const signed = firstNumber(header, TAG.PixelRepresentation) === 1;
   return {
-    transferSyntaxUid, rows, columns, samplesPerPixel, photometricInterpretation, bitsAllocated, bitsStored, highBit, signed,
+    transferSyntaxUid,
+    rows,
+    columns,
+    samplesPerPixel,
+    photometricInterpretation,
+    bitsAllocated,
+    bitsStored,
+    highBit,
+    signed,
     planarConfiguration: firstNumber(header, TAG.PlanarConfiguration) ?? 0,
     rescaleSlope: firstNumber(transformation, TAG.RescaleSlope) ?? 1,
     rescaleIntercept: firstNumber(transformation, TAG.RescaleIntercept) ?? 0,
@@ -105,7 +128,10 @@ function firstNumber(dataset: DicomJson, tag: string): number | undefined {
 
 function group(header: DicomJson, frame: number, sequence: string): DicomJson | undefined {
   const perFrame = sequenceItems(header, PER_FRAME_GROUPS)[frame - 1];
-  return (perFrame === undefined ? undefined : sequenceItems(perFrame, sequence)[0]) ?? sequenceItems(sequenceItems(header, SHARED_GROUPS)[0] ?? {}, sequence)[0];
+  return (
+    (perFrame === undefined ? undefined : sequenceItems(perFrame, sequence)[0]) ??
+    sequenceItems(sequenceItems(header, SHARED_GROUPS)[0] ?? {}, sequence)[0]
+  );
 }
 
 function windowOf(dataset: DicomJson): Window | undefined {

@@ -41,5 +41,10 @@ function unpackBits(packed: Uint8Array, length: number): Uint8Array {
 
 /** The compressed pixels are not whole or contradict the header. */
 export function brokenPixels(cause?: unknown): MeshError {
-  return new MeshError('DATA_LOSS', 'PIXELS_BROKEN', 'The pixels of this frame cannot be decoded: they are damaged or do not fit the attributes of the object.', { cause });
+  return new MeshError(
+    'DATA_LOSS',
+    'PIXELS_BROKEN',
+    'The pixels of this frame cannot be decoded: they are damaged or do not fit the attributes of the object.',
+    { cause },
+  );
 }

@@ -62,7 +62,9 @@ export function instanceFile(uids: InstanceUids, options: InstanceOptions = {}):
     element(0x00280101, 'US', u16(8)),
     element(0x00280102, 'US', u16(7)),
     element(0x00280103, 'US', u16(0)),
-    ...(options.bulkBytes === undefined ? [] : [element(0x00290010, 'LO', 'MERIDIAN TEST'), element(0x00291001, 'OB', Buffer.alloc(options.bulkBytes, 7))]),
+    ...(options.bulkBytes === undefined
+      ? []
+      : [element(0x00290010, 'LO', 'MERIDIAN TEST'), element(0x00291001, 'OB', Buffer.alloc(options.bulkBytes, 7))]),
     element(0x7fe00010, 'OB', options.pixels ?? Buffer.alloc(128, options.pixel ?? 5)),
   ]);
 }

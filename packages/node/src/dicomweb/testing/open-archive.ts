@@ -34,15 +34,22 @@ export interface Answer {
   parts(): Promise<{ headers: ReadonlyMap<string, string>; body: Buffer }[]>;
 }
 
-export async function openArchive({ storeClock = systemClock, ...overrides }: Partial<DicomwebParts> & { readonly storeClock?: Clock } = {}): Promise<Archive> {
+export async function openArchive({
+  storeClock = systemClock,
+  ...overrides
+}: Partial<DicomwebParts> & { readonly storeClock?: Clock } = {}): Promise<Archive> {
   const folder = await mkdtemp(path.join(tmpdir(), 'meridian-dicomweb-'));
   const store = await openStore({ folder, clock: storeClock, random: systemRandom, log: silentLog, limits: { minimumFreeFraction: 0 } });
   const http = await openHttp({ host: '127.0.0.1', port: 0, log: silentLog, limits: { closeGraceMs: 100 } });
   const renderer = openRenderer();
-  await http.mount(dicomwebDoor({ store, assigningAuthority: 'HOSPITAL A', coercionFor: () => undefined, renderer, log: silentLog, ...overrides }));
+  await http.mount(
+    dicomwebDoor({ store, assigningAuthority: 'HOSPITAL A', coercionFor: () => undefined, renderer, log: silentLog, ...overrides }),
+  );
   await http.ready();
   return {
-    store, http, renderer,
+    store,
+    http,
+    renderer,
     close: async () => {
       await http.close();
       await renderer.close();
@@ -61,13 +68,31 @@ export interface AskOptions {
 
 export function ask(archive: Archive, address: string, options: AskOptions = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest({ host: '127.0.0.1', port: archive.http.port, path: `/dicomweb${address}`, method: options.method ?? 'GET', headers: options.headers ?? {} }, (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', reject).on('end', () => {
-        const body = Buffer.concat(chunks);
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, body, json: <Value>() => JSON.parse(body.toString('utf8')) as Value, parts: () => split(body, response.headers['content-type'] ?? '') });
-      });
-    });
+    const request = httpRequest(
+      {
+        host: '127.0.0.1',
+        port: archive.http.port,
+        path: `/dicomweb${address}`,
+        method: options.method ?? 'GET',
+        headers: options.headers ?? {},
+      },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response
+          .on('data', (chunk: Buffer) => chunks.push(chunk))
+          .on('error', reject)
+          .on('end', () => {
+            const body = Buffer.concat(chunks);
+            resolve({
+              status: response.statusCode ?? 0,
+              headers: response.headers,
+              body,
+              json: <Value>() => JSON.parse(body.toString('utf8')) as Value,
+              parts: () => split(body, response.headers['content-type'] ?? ''),
+            });
+          });
+      },
+    );
     request.on('error', reject);
     for (const piece of options.body instanceof Buffer ? [options.body] : (options.body ?? [])) request.write(piece);
     request.end();
@@ -103,7 +128,10 @@ export function itemsOf(dataset: DicomJson, tag: string): DicomJson[] {
 
 /** Where the first stored instance of an answer is retrieved, behind `/dicomweb`. */
 export function retrieveAddress(dataset: DicomJson): string {
-  return new URL(firstString(itemsOf(dataset, TAG.ReferencedSOPSequence)[0] ?? {}, TAG.RetrieveURL) ?? '').pathname.replace('/dicomweb', '');
+  return new URL(firstString(itemsOf(dataset, TAG.ReferencedSOPSequence)[0] ?? {}, TAG.RetrieveURL) ?? '').pathname.replace(
+    '/dicomweb',
+    '',
+  );
 }
 
 /** A STOW body of these files. */
@@ -112,5 +140,9 @@ export function stowBody(files: readonly Buffer[], partHeader = 'Content-Type: a
 }
 
 export function stow(archive: Archive, files: readonly Buffer[], address = '/studies'): Promise<Answer> {
-  return ask(archive, address, { method: 'POST', headers: { 'content-type': STOW_TYPE, accept: 'application/dicom+json' }, body: stowBody(files) });
+  return ask(archive, address, {
+    method: 'POST',
+    headers: { 'content-type': STOW_TYPE, accept: 'application/dicom+json' },
+    body: stowBody(files),
+  });
 }

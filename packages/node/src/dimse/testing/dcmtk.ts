@@ -15,12 +15,27 @@ export interface Ran {
 const ENVIRONMENT = { ...process.env, TCP_NODELAY: '1' };
 
 /** Runs one of dcmtk's programs to its end, for at most `timeoutMs`. */
-export async function dcmtk(program: string, args: readonly string[], { timeoutMs = 60_000, signal }: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<Ran> {
+export async function dcmtk(
+  program: string,
+  args: readonly string[],
+  { timeoutMs = 60_000, signal }: { timeoutMs?: number; signal?: AbortSignal } = {},
+): Promise<Ran> {
   return await new Promise((resolve) => {
-    execFile(program, [...args], { env: ENVIRONMENT, timeout: timeoutMs, maxBuffer: 64 * 1024 * 1024, encoding: 'latin1', ...(signal === undefined ? {} : { signal }) }, (error, stdout, stderr) => {
-      const exitCode = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
-      resolve({ exitCode, output: `${stdout}${stderr}${exitCode === -1 ? `\n${error?.message ?? ''}` : ''}` });
-    });
+    execFile(
+      program,
+      [...args],
+      {
+        env: ENVIRONMENT,
+        timeout: timeoutMs,
+        maxBuffer: 64 * 1024 * 1024,
+        encoding: 'latin1',
+        ...(signal === undefined ? {} : { signal }),
+      },
+      (error, stdout, stderr) => {
+        const exitCode = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+        resolve({ exitCode, output: `${stdout}${stderr}${exitCode === -1 ? `\n${error?.message ?? ''}` : ''}` });
+      },
+    );
   });
 }
 
@@ -60,7 +75,10 @@ export interface StoreScp {
 export async function openStoreScp({ folder, options = ['+xa'] }: { folder: string; options?: readonly string[] }): Promise<StoreScp> {
   await mkdir(folder, { recursive: true });
   const port = await freePort();
-  const child = spawn('storescp', ['+B', '-pm', ...options, '--max-pdu', '131072', '-od', folder, String(port)], { env: ENVIRONMENT, stdio: 'ignore' });
+  const child = spawn('storescp', ['+B', '-pm', ...options, '--max-pdu', '131072', '-od', folder, String(port)], {
+    env: ENVIRONMENT,
+    stdio: 'ignore',
+  });
   try {
     await untilListening(port, child);
   } catch (error) {

@@ -17,7 +17,10 @@ export interface Door {
 }
 
 /** Opens a door, gives it to the body, closes everything. */
-export async function withDoor(body: (door: Door) => Promise<void>, options: { clock?: Clock; limits?: Partial<DimseLimits>; allow?: readonly AeRule[] } = {}): Promise<void> {
+export async function withDoor(
+  body: (door: Door) => Promise<void>,
+  options: { clock?: Clock; limits?: Partial<DimseLimits>; allow?: readonly AeRule[] } = {},
+): Promise<void> {
   const ingest = new MemoryIngest();
   const server = await openDimse({
     config: {

@@ -42,7 +42,15 @@ export class MemoryIngest implements Ingest {
         const outcome = this.outcome(source);
         if (outcome instanceof Error) throw outcome;
         this.received.push({ source, bytes: Buffer.concat(chunks) });
-        return { outcome, studyInstanceUid: '1', seriesInstanceUid: '1', sopInstanceUid: '1', sopClassUid: '1', sha256: Buffer.alloc(32), bytes } as IngestOutcome;
+        return {
+          outcome,
+          studyInstanceUid: '1',
+          seriesInstanceUid: '1',
+          sopInstanceUid: '1',
+          sopClassUid: '1',
+          sha256: Buffer.alloc(32),
+          bytes,
+        } as IngestOutcome;
       },
       abort: async () => {
         this.aborted += 1;

@@ -44,7 +44,14 @@ export function associateRequest({
       head,
       encodeItem(0x10, Buffer.from(applicationContextUid)),
       ...contexts.map((context) =>
-        encodeItem(0x20, Buffer.concat([Uint8Array.of(context.id, 0, 0, 0), encodeItem(0x30, Buffer.from(context.abstractSyntaxUid)), ...context.transferSyntaxUids.map((uid) => encodeItem(0x40, Buffer.from(uid)))])),
+        encodeItem(
+          0x20,
+          Buffer.concat([
+            Uint8Array.of(context.id, 0, 0, 0),
+            encodeItem(0x30, Buffer.from(context.abstractSyntaxUid)),
+            ...context.transferSyntaxUids.map((uid) => encodeItem(0x40, Buffer.from(uid))),
+          ]),
+        ),
       ),
       encodeItem(0x50, Buffer.concat([encodeItem(0x51, maximum), encodeItem(0x52, Buffer.from('1.2.3')), ...extraUserItems])),
     ]),
@@ -55,7 +62,8 @@ export function associateRequest({
 export function command(elements: readonly (readonly [number, number | string])[]): Buffer {
   return Buffer.concat(
     elements.map(([tag, value]) => {
-      const bytes = typeof value === 'number' ? Buffer.of(value & 255, value >> 8) : Buffer.from(value.length % 2 === 0 ? value : `${value}\0`);
+      const bytes =
+        typeof value === 'number' ? Buffer.of(value & 255, value >> 8) : Buffer.from(value.length % 2 === 0 ? value : `${value}\0`);
       const head = Buffer.alloc(8);
       head.writeUInt16LE(tag, 2);
       head.writeUInt32LE(bytes.length, 4);
@@ -65,12 +73,28 @@ export function command(elements: readonly (readonly [number, number | string])[
 }
 
 /** A C-STORE-RQ; `data: false` says that no data set follows. */
-export function storeCommand({ data = true, sopInstanceUid = '1.2.3.4', messageId = 7 }: { data?: boolean; sopInstanceUid?: string; messageId?: number } = {}): Buffer {
-  return command([[0x0002, CT], [0x0100, 1], [0x0110, messageId], [0x0700, 0], [0x0800, data ? 0 : 0x0101], [0x1000, sopInstanceUid]]);
+export function storeCommand({
+  data = true,
+  sopInstanceUid = '1.2.3.4',
+  messageId = 7,
+}: { data?: boolean; sopInstanceUid?: string; messageId?: number } = {}): Buffer {
+  return command([
+    [0x0002, CT],
+    [0x0100, 1],
+    [0x0110, messageId],
+    [0x0700, 0],
+    [0x0800, data ? 0 : 0x0101],
+    [0x1000, sopInstanceUid],
+  ]);
 }
 
 export function echoCommand(messageId = 1): Buffer {
-  return command([[0x0002, '1.2.840.10008.1.1'], [0x0100, 0x30], [0x0110, messageId], [0x0800, 0x0101]]);
+  return command([
+    [0x0002, '1.2.840.10008.1.1'],
+    [0x0100, 0x30],
+    [0x0110, messageId],
+    [0x0800, 0x0101],
+  ]);
 }
 
 /** One fragment as a P-DATA-TF PDU. Control: 1 command, 2 last. */
@@ -145,18 +169,28 @@ export class RawPeer {
   }
 
   /** The next PDU as a DIMSE response. */
-  async response(): Promise<{ readonly status: number | undefined; readonly field: number | undefined; readonly comment: string | undefined; readonly pduType: number | undefined }> {
+  async response(): Promise<{
+    readonly status: number | undefined;
+    readonly field: number | undefined;
+    readonly comment: string | undefined;
+    readonly pduType: number | undefined;
+  }> {
     const pdu = await this.next();
     const elements = new Map<number, Buffer>();
     if (pdu?.type === PDU.DATA) {
       const set = pdu.body.subarray(6);
-      for (let at = 0; at + 8 <= set.length; ) {
+      for (let at = 0; at + 8 <= set.length;) {
         const end = at + 8 + set.readUInt32LE(at + 4);
         elements.set(set.readUInt16LE(at + 2), set.subarray(at + 8, end));
         at = end;
       }
     }
-    return { status: elements.get(0x0900)?.readUInt16LE(0), field: elements.get(0x0100)?.readUInt16LE(0), comment: elements.get(0x0902)?.toString('latin1').trim(), pduType: pdu?.type };
+    return {
+      status: elements.get(0x0900)?.readUInt16LE(0),
+      field: elements.get(0x0100)?.readUInt16LE(0),
+      comment: elements.get(0x0902)?.toString('latin1').trim(),
+      pduType: pdu?.type,
+    };
   }
 
   /** Everything until the other side closes; then closes too. */

@@ -18,7 +18,11 @@ export const SHARED_STUDY = '1.2.840.1';
 export const UNSHARED_STUDY = '1.2.840.2';
 
 /** A portal on a real listener over a real store; what needs other hospitals is played. */
-export async function withPortal(store: Store, change: Partial<PortalParts>, work: (context: { http: HttpServer; api: string }) => Promise<void>): Promise<void> {
+export async function withPortal(
+  store: Store,
+  change: Partial<PortalParts>,
+  work: (context: { http: HttpServer; api: string }) => Promise<void>,
+): Promise<void> {
   const http = await openHttp({ host: '127.0.0.1', port: 0, log: silentLog });
   const portal = openPortal({ ...partsOver(store), ...change });
   try {
@@ -44,12 +48,36 @@ function partsOver(store: Store): PortalParts {
     log: silentLog,
     usage: () => store.usage(),
     indexState: () => ({ state: 'connected', sinceEpochMs: 1_800_000_000_000 }),
-    hospitals: () => [{ nodeId: SELF, name: 'Renji' }, { nodeId: OTHER, name: 'Huashan' }],
+    hospitals: () => [
+      { nodeId: SELF, name: 'Renji' },
+      { nodeId: OTHER, name: 'Huashan' },
+    ],
     history: {
       patientHistory: async ({ personId }) => ({
         person: maskPersonId(personId),
-        studies: [{ studyInstanceUid: SHARED_STUDY, studyDate: '20260102', modalities: ['CT'], instanceCount: 3, holders: [{ nodeId: OTHER, name: 'Huashan', self: false }], held: 'no', consent: 'allowed' }],
-        coverage: { asked: 3, answered: 2, notAsked: 1, indexReachable: true, answeredAtEpochMs: 1_800_000_000_000, nodes: [{ nodeId: SELF, name: 'Renji', state: 'self' }, { nodeId: OTHER, name: 'Huashan', state: 'current' }, { nodeId: 'n-c', name: 'Yunling', state: 'not-asked' }] },
+        studies: [
+          {
+            studyInstanceUid: SHARED_STUDY,
+            studyDate: '20260102',
+            modalities: ['CT'],
+            instanceCount: 3,
+            holders: [{ nodeId: OTHER, name: 'Huashan', self: false }],
+            held: 'no',
+            consent: 'allowed',
+          },
+        ],
+        coverage: {
+          asked: 3,
+          answered: 2,
+          notAsked: 1,
+          indexReachable: true,
+          answeredAtEpochMs: 1_800_000_000_000,
+          nodes: [
+            { nodeId: SELF, name: 'Renji', state: 'self' },
+            { nodeId: OTHER, name: 'Huashan', state: 'current' },
+            { nodeId: 'n-c', name: 'Yunling', state: 'not-asked' },
+          ],
+        },
       }),
     },
     transfers: { fetch: playFetch },
@@ -57,14 +85,28 @@ function partsOver(store: Store): PortalParts {
       record: async ({ provision, validForMs, clerk }) => {
         const now = Date.now();
         const statement: ConsentStatement = {
-          hash: 'aa', compact: 'x.y.z', writer: SELF, seq: statements.length + 1, consentId: `c-${statements.length}`, patientKeys: [{ key: 'secret-pseudonym', epoch: '1' }], status: 'active',
-          provision, issuedAtEpochMs: now, validFromEpochMs: now, validUntilEpochMs: now + validForMs, basis: 'operator-recorded', clerk, causes: [],
+          hash: 'aa',
+          compact: 'x.y.z',
+          writer: SELF,
+          seq: statements.length + 1,
+          consentId: `c-${statements.length}`,
+          patientKeys: [{ key: 'secret-pseudonym', epoch: '1' }],
+          status: 'active',
+          provision,
+          issuedAtEpochMs: now,
+          validFromEpochMs: now,
+          validUntilEpochMs: now + validForMs,
+          basis: 'operator-recorded',
+          clerk,
+          causes: [],
         };
         statements.push(statement);
         return statement;
       },
       revoke: async (target) => {
-        const found = statements.filter((one) => one.status === 'active' && (!('consentId' in target) || one.consentId === target.consentId));
+        const found = statements.filter(
+          (one) => one.status === 'active' && (!('consentId' in target) || one.consentId === target.consentId),
+        );
         if (found.length === 0) throw new MeshError('NOT_FOUND', 'CONSENT_UNKNOWN', 'No such consent is in force.');
         statements.push(...found.map((one, at) => ({ ...one, status: 'revoked' as const, seq: statements.length + at + 1 })));
         return found;
@@ -73,7 +115,14 @@ function partsOver(store: Store): PortalParts {
     },
     importFolder: () => Promise.reject(new Error('not used')),
     quarantine: async () => [],
-    doctorFacts: async () => ({ nowEpochMs: Date.now(), running: true, joined: true, quarantined: 2, index: { state: 'unreachable', sinceEpochMs: Date.now() }, disk: { freeBytes: 90, totalBytes: 100, readOnly: false } }),
+    doctorFacts: async () => ({
+      nowEpochMs: Date.now(),
+      running: true,
+      joined: true,
+      quarantined: 2,
+      index: { state: 'unreachable', sinceEpochMs: Date.now() },
+      disk: { freeBytes: 90, totalBytes: 100, readOnly: false },
+    }),
   };
 }
 

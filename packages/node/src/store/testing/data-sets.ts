@@ -44,7 +44,18 @@ export function makeHeader(made: MadeInstance): Buffer {
     ...(made.issuer === undefined ? [] : [[0x00100021, 'LO', made.issuer] as [number, string, string]]),
     [0x00100030, 'DA', made.birthDate ?? '19900307'],
     [0x00100040, 'CS', made.sex ?? 'M'],
-    ...(made.residentId === undefined ? [] : [[0x00101002, 'SQ', item([[0x00100020, 'LO', made.residentId], [0x00100021, 'LO', RESIDENT_ID_ISSUER]])] as [number, string, Buffer]]),
+    ...(made.residentId === undefined
+      ? []
+      : [
+          [
+            0x00101002,
+            'SQ',
+            item([
+              [0x00100020, 'LO', made.residentId],
+              [0x00100021, 'LO', RESIDENT_ID_ISSUER],
+            ]),
+          ] as [number, string, Buffer],
+        ]),
     [0x00180015, 'CS', 'CHEST'],
     [0x0020000d, 'UI', made.study ?? '1.2.3'],
     [0x0020000e, 'UI', made.series ?? '1.2.3.1'],

@@ -40,7 +40,10 @@ export function manualClock(): ManualClock {
 }
 
 /** Opens a store, gives it to `work` and closes it; without `parts.folder` in a folder of its own, which is removed. */
-export async function usingStore(parts: Partial<StoreParts>, work: (store: Store, context: { folder: string; reopen(): Promise<Store> }) => Promise<void>): Promise<void> {
+export async function usingStore(
+  parts: Partial<StoreParts>,
+  work: (store: Store, context: { folder: string; reopen(): Promise<Store> }) => Promise<void>,
+): Promise<void> {
   const folder = parts.folder ?? (await mkdtemp(path.join(os.tmpdir(), 'meridian-store-')));
   const open = (): Promise<Store> => openStore({ clock: systemClock, random: systemRandom, log: silentLog, ...parts, folder });
   try {
@@ -61,8 +64,14 @@ export async function usingStore(parts: Partial<StoreParts>, work: (store: Store
 }
 
 /** Sends one data set in pieces. */
-export async function send(store: Store, bytes: Buffer, source: Partial<IngestSource> = {}, pieceBytes = 16 * 1024): Promise<IngestOutcome> {
+export async function send(
+  store: Store,
+  bytes: Buffer,
+  source: Partial<IngestSource> = {},
+  pieceBytes = 16 * 1024,
+): Promise<IngestOutcome> {
   const sink = store.ingest.begin({ door: 'dimse', transferSyntaxUid: EXPLICIT_LE, assigningAuthority: 'HOSPITAL', ...source });
-  for (let at = 0; at < bytes.length; at += pieceBytes) if (!sink.write(Buffer.from(bytes.subarray(at, at + pieceBytes)))) await sink.drained();
+  for (let at = 0; at < bytes.length; at += pieceBytes)
+    if (!sink.write(Buffer.from(bytes.subarray(at, at + pieceBytes)))) await sink.drained();
   return sink.end();
 }
