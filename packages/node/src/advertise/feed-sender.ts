@@ -71,7 +71,12 @@ export function openFeedSender(
       } catch (thrown) {
         if (closing.signal.aborted) return;
         const error = asMeshError(thrown);
-        if (await passOverRefused({ ...parts, error })) {
+        // A full disk, say: the refused entry is met again at the next try.
+        const isPassedOver = await passOverRefused({ ...parts, error }).catch((fault: unknown) => {
+          log.error({ event: 'refused-entry-not-passed-over', err: fault });
+          return false;
+        });
+        if (isPassedOver) {
           parts.onAcknowledged();
           continue;
         }

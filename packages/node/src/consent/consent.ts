@@ -206,7 +206,11 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
         keyId: federation.signingKey.keyId,
         nowEpochMs: clock.now(),
       });
+      let signed = 0;
       for (const { consentId, patientKeys, status, provision, validFromEpochMs, validUntilEpochMs, clerk, formHash } of former) {
+        // A new statement would be one that was given after the refusal: only the patient can do that.
+        if ((await statementsOf(database, patientKeys)).some((known) => known.status === 'refused')) continue;
+        signed += 1;
         await write({
           consentId,
           patientKeys,
@@ -220,8 +224,8 @@ export async function openConsent(parts: ConsentParts): Promise<Consent> {
       }
       if (former.length > 0)
         log.warn(
-          { event: 'consents-signed-anew', consents: former.length },
-          'this node joined again with a new key: the consents that it recorded are signed anew',
+          { event: 'consents-signed-anew', consents: signed, leftForThePatient: former.length - signed },
+          'this node joined again with a new key: the consents that it recorded are signed anew, but for patients who refused since',
         );
     } catch (thrown) {
       log.error({ event: 'consents-not-signed-anew', err: thrown });

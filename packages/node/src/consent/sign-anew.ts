@@ -3,8 +3,8 @@ import type { NodeId } from '@meridian/shared/identifiers';
 import type { ConsentDatabase } from './consent-tables.ts';
 
 /**
- * Statements of this node that still hold and that a former key of it signed: to be signed anew, for after a join with new
- * keys the former one opens nothing. What was revoked stays revoked: every revocation that was told is kept where it is known.
+ * Consents of this node that still hold and that a former key of it signed: to be signed anew, for after a join with new
+ * keys the former one opens nothing. What closes access needs no new signature: it is kept wherever it is known.
  */
 export async function signedByFormerKey(
   database: ConsentDatabase,
@@ -16,7 +16,7 @@ export async function signedByFormerKey(
     .where('writer', '=', own.nodeId)
     .orderBy('seq')
     .execute();
-  const newest = new Map(rows.filter(({ status }) => status !== 'revoked').map((row) => [row.consent_id, row.compact]));
+  const newest = new Map(rows.filter(({ status }) => status === 'active').map((row) => [row.consent_id, row.compact]));
   const former = [...newest.values()]
     .filter((compact) => keyIdOfJws(compact) !== own.keyId)
     .map(readConsent)

@@ -135,9 +135,12 @@ function isOtherPerson(database: JobDatabase, study: HeldStudy, record: CommitRe
   const isUnlinkedCopy = study.origin === 'copy' && study.linked_patient_pk === null;
   // A key object made by another system of the house often leaves the issuer out: study and PatientID say whose it is.
   const isSilent = record.door !== 'import' && !isOfImport(study.assigning_authority) && record.identity.issuerOfPatientId === undefined;
+  // Or the study came first from a system that left the issuer out: what names one is of the same house.
+  const wasSilent = record.door !== 'import' && study.assigning_authority === record.sourceAuthority;
   return (
     !isUnlinkedCopy &&
     !isSilent &&
+    !wasSilent &&
     study.assigning_authority !== record.assigningAuthority &&
     !(isOfImport(study.assigning_authority) && isOfImport(record.assigningAuthority))
   );

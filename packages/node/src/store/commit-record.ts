@@ -14,6 +14,8 @@ export interface CommitRecord {
   readonly identity: DicomIdentity;
   readonly laterality: string;
   readonly assigningAuthority: string;
+  /** Of the source's own ids where the object names no issuer. */
+  readonly sourceAuthority: string;
   readonly personIds: readonly TypedPersonId[];
   /** DICOM JSON text. */
   readonly header: string;
@@ -73,6 +75,7 @@ export function commitRecord(
     identity,
     laterality: firstString(dataset, '00200060') ?? firstString(dataset, '00200062') ?? '',
     assigningAuthority: authorityOf(source, identity),
+    sourceAuthority: source.assigningAuthority,
     personIds: personIdsOf(identity, source),
     header: text,
     transferSyntaxUid: source.transferSyntaxUid,

@@ -89,7 +89,9 @@ export function beginFetch(database: JobDatabase, step: BeginFetch): boolean {
 function holdsOthers(database: JobDatabase, step: BeginFetch): boolean {
   const listed = new Map(step.expected.map((one) => [one.sop_instance_uid, Buffer.from(one.sha256)]));
   const held = database
-    .prepare('SELECT i.sop_instance_uid, i.sha256 FROM instance i JOIN study s ON s.pk = i.study_pk WHERE s.study_instance_uid = ?')
+    .prepare(
+      "SELECT i.sop_instance_uid, i.sha256 FROM instance i JOIN study s ON s.pk = i.study_pk WHERE s.study_instance_uid = ? AND i.door = 'peer'",
+    )
     .all(step.studyInstanceUid) as { sop_instance_uid: string; sha256: Uint8Array }[];
   return held.some(({ sop_instance_uid: uid, sha256 }) => listed.get(uid)?.equals(sha256) !== true);
 }

@@ -1,12 +1,14 @@
 import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename } from 'node:fs/promises';
 import path from 'node:path';
+import { MeshError } from '@meridian/shared/errors';
 import { createHeaderReader } from '../dicom/header-reader.ts';
 import { readPart10Start } from '../dicom/part10.ts';
-import { TAG } from '../dicom/tags.ts';
 
 const FOLDER = 'lost-and-found';
 const HEAD_BYTES = 64 * 1024;
+/** What the header reader says of a data set that was cut. */
+const TORN: ReadonlySet<string> = new Set(['DICOM_TRUNCATED', 'DICOM_LENGTH_LIE', 'DICOM_NOT_PART10']);
 
 /** Whole files that the tables do not know: nobody can say that they were never acknowledged. */
 export interface LostAndFound {
@@ -53,13 +55,13 @@ export async function isWholeInstance(file: string): Promise<boolean> {
     if (start === 'need-more') return false;
     const reader = createHeaderReader({ transferSyntaxUid: start.transferSyntaxUid });
     for await (const chunk of createReadStream(file, { start: start.metaEndOffset })) reader.push(chunk as Buffer);
-    const header = reader.finish();
-    // Cut between two elements a data set still reads to its end; an image without pixels was cut there.
-    return header.pixelData !== undefined || header.dataset[TAG.Rows] === undefined;
+    reader.finish();
+    return true;
   } catch (thrown) {
     // What the disk would not give is no proof that the file is torn.
     if ((thrown as NodeJS.ErrnoException).syscall !== undefined) throw thrown;
-    return false;
+    // Only what was cut is torn; what a limit or a rule of today refuses may have been acknowledged before it.
+    return !(thrown instanceof MeshError && TORN.has(thrown.reason));
   }
 }
 

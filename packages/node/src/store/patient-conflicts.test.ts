@@ -136,4 +136,7 @@ test('an object without an issuer belongs to the study of its PatientID, one tha
     expect(await send(store, study('5.1', { sop: '5.1.1.4' }), { door: 'import', assigningAuthority: 'import/x' })).toMatchObject({
       outcome: 'quarantined',
     });
+    // The other order: images without an issuer, then a report of another system of the house that names one.
+    await send(store, study('5.2'));
+    expect(await send(store, study('5.2', { sop: '5.2.1.2', issuer: 'HIS' }))).toMatchObject({ outcome: 'stored' });
   }));

@@ -226,7 +226,8 @@ function toStudy(row: RawStudy, nowEpochMs: number): StudyRow {
 
 /** A consent that has run out locks the copy in this very instant, whether or not it was marked yet. */
 function lockOf(row: RawStudy, nowEpochMs: number): Pick<StudyRow, 'locked' | 'lockReason'> {
-  if (row.locked === 1) return { locked: true, lockReason: row.lock_reason || 'CONSENT_REVOKED' };
+  // Marked as run out by a clock that was wrong: the time now decides.
+  if (row.locked === 1 && row.lock_reason !== 'CONSENT_EXPIRED') return { locked: true, lockReason: row.lock_reason || 'CONSENT_REVOKED' };
   return row.valid_until_epoch_ms !== null && row.valid_until_epoch_ms <= nowEpochMs
     ? { locked: true, lockReason: 'CONSENT_EXPIRED' }
     : { locked: false };
