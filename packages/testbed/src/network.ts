@@ -155,8 +155,18 @@ async function openHospital<Key extends string>(
       return node;
     },
     async restart(again = parts) {
+      // The ports that it had: a hospital's addresses do not change with a restart.
+      const { ports } = node;
       await node.close();
-      node = await openNode(config, again);
+      node = await openNode(
+        {
+          ...config,
+          dimse: { ...config.dimse, port: ports.dimse },
+          http: { ...config.http, port: ports.http },
+          peer: { ...config.peer, port: ports.peer },
+        },
+        again,
+      );
       client = hospitalClient(node.pageUrl);
     },
   };
